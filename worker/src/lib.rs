@@ -1,0 +1,1 @@
+//! The worker crate of lsa.
