@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# `lsa-worker embed` beside the usual Python loop: the same 2,000 texts, model, length and two threads, in turns.
+# Ours is timed as a whole process, the Python loop without its start (scripts/baseline/python_loop.py).
+#
+#   BASELINE_PYTHON   a Python that has torch and transformers; else an environment is made in .test-venvs/baseline
+#   ROUNDS            how many turns each takes (default: 3)
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+
+threads=2
+max_length=256
+rounds=${ROUNDS:-3}
+input=.demo-input/mixed_2000.txt
+model=.demo-input/all-MiniLM-L6-v2
+
+baseline_python() {
+    local env=.test-venvs/baseline set="torch==2.11.0 transformers==5.23.0 safetensors==0.8.0 numpy==2.4.6"
+    python=${BASELINE_PYTHON:-$env/bin/python}
+    if [ -z "${BASELINE_PYTHON:-}" ] && [ "$(cat $env/.complete 2>/dev/null)" != "$set" ]; then
+        say "installing $set with all they need into $env (about 2.5 GB to download, 5 GB on disk)"
+        rm -rf "$env"
+        "${PYTHON:-python3}" -m venv "$env"
+        # shellcheck disable=SC2086
+        "$env/bin/python" -m pip install --quiet --disable-pip-version-check --progress-bar off $set
+        printf '%s\n' "$set" >"$env/.complete"
+    fi
+}
+
+scripts/setup.sh
+export_libtorch
+baseline_python
+cargo build --release --locked -p lsa-worker
+"$venv/bin/python" scripts/demo-input.py
+"$venv/bin/python" scripts/baseline/mixed_texts.py "$input" .demo-input/movie_reviews.txt .demo-input/news_editorials.txt
+
+worker=${CARGO_TARGET_DIR:-target}/release/lsa-worker
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export OMP_NUM_THREADS=$threads TOKENIZERS_PARALLELISM=true RAYON_NUM_THREADS=$threads HF_HUB_OFFLINE=1
+
+# Both on the same two cores where the machine has more.
+pin=()
+if command -v taskset >/dev/null && [ "$(nproc)" -gt "$threads" ]; then pin=(taskset -c "0-$((threads - 1))"); fi
+
+for round in $(seq "$rounds"); do
+    start=$(date +%s.%N)
+    "${pin[@]}" "$worker" embed --model "$model" --texts "$input" --pooling mean --max-length "$max_length" \
+        --output "$scratch/ours.safetensors" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "lsa-worker embed failed"; }
+    end=$(date +%s.%N)
+    awk "BEGIN { print $end - $start }" >>"$scratch/ours"
+    "${pin[@]}" "$python" scripts/baseline/python_loop.py --model "$model" --texts "$input" --max-length "$max_length" \
+        --threads "$threads" --compare "$scratch/ours.safetensors" >>"$scratch/python"
+    say "round $round of $rounds: lsa-worker embed $(tail -n 1 "$scratch/ours") s, python $(tail -n 1 "$scratch/python")"
+done
+
+"$python" - "$scratch" "$threads" <<'REPORT'
+import json, pathlib, statistics, sys
+folder, threads = pathlib.Path(sys.argv[1]), sys.argv[2]
+ours = [float(line) for line in folder.joinpath("ours").read_text().split()]
+runs = [json.loads(line) for line in folder.joinpath("python").read_text().splitlines()]
+python = [run["seconds"] for run in runs]
+tokens, texts = runs[0]["tokens"], runs[0]["texts"]
+mine, theirs = statistics.median(ours), statistics.median(python)
+print(f"\n{texts} texts, {tokens} tokens, {threads} threads, medians of {len(ours)}:")
+print(f"  lsa-worker embed, whole process  {mine:7.2f} s  {tokens / mine:8.0f} tokens/s  ({min(ours):.2f} to {max(ours):.2f} s)")
+print(f"  Python loop, without its start   {theirs:7.2f} s  {tokens / theirs:8.0f} tokens/s  ({min(python):.2f} to {max(python):.2f} s)")
+print(f"  {theirs / mine:.2f} times as fast; largest difference of a layer {max(run['difference'] for run in runs):.1e}")
+REPORT
