@@ -42,27 +42,35 @@ export OMP_NUM_THREADS=$threads TOKENIZERS_PARALLELISM=true RAYON_NUM_THREADS=$t
 pin=()
 if command -v taskset >/dev/null && [ "$(nproc)" -gt "$threads" ]; then pin=(taskset -c "0-$((threads - 1))"); fi
 
+TIMEFORMAT='%R %U %S'
 for round in $(seq "$rounds"); do
-    start=$(date +%s.%N)
-    "${pin[@]}" "$worker" embed --model "$model" --texts "$input" --pooling mean --max-length "$max_length" \
-        --output "$scratch/ours.safetensors" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "lsa-worker embed failed"; }
-    end=$(date +%s.%N)
-    awk "BEGIN { print $end - $start }" >>"$scratch/ours"
+    { time "${pin[@]}" "$worker" embed --model "$model" --texts "$input" --pooling mean --max-length "$max_length" \
+        --output "$scratch/ours.safetensors" >"$scratch/log" 2>&1; } 2>>"$scratch/ours" \
+        || { cat "$scratch/log" >&2; fail "lsa-worker embed failed"; }
     "${pin[@]}" "$python" scripts/baseline/python_loop.py --model "$model" --texts "$input" --max-length "$max_length" \
         --threads "$threads" --compare "$scratch/ours.safetensors" >>"$scratch/python"
-    say "round $round of $rounds: lsa-worker embed $(tail -n 1 "$scratch/ours") s, python $(tail -n 1 "$scratch/python")"
+    say "round $round of $rounds: lsa-worker embed $(tail -n 1 "$scratch/ours" | cut -d' ' -f1) s, python $(tail -n 1 "$scratch/python")"
 done
 
 "$python" - "$scratch" "$threads" <<'REPORT'
 import json, pathlib, statistics, sys
 folder, threads = pathlib.Path(sys.argv[1]), sys.argv[2]
-ours = [float(line) for line in folder.joinpath("ours").read_text().split()]
+rows = [[float(x) for x in line.split()] for line in folder.joinpath("ours").read_text().splitlines()]
+ours = [wall for wall, _, _ in rows]
 runs = [json.loads(line) for line in folder.joinpath("python").read_text().splitlines()]
 python = [run["seconds"] for run in runs]
 tokens, texts = runs[0]["tokens"], runs[0]["texts"]
+my_cpu = statistics.median(user + system for _, user, system in rows)
+their_cpu = statistics.median(run["cpu_seconds"] for run in runs)
 mine, theirs = statistics.median(ours), statistics.median(python)
+
+
+def line(name, wall, cpu, walls):
+    print(f"  {name:32} {wall:7.2f} s ({min(walls):.2f} to {max(walls):.2f}) {cpu:7.2f} CPU-s {tokens / wall:8.0f} tokens/s")
+
+
 print(f"\n{texts} texts, {tokens} tokens, {threads} threads, medians of {len(ours)}:")
-print(f"  lsa-worker embed, whole process  {mine:7.2f} s  {tokens / mine:8.0f} tokens/s  ({min(ours):.2f} to {max(ours):.2f} s)")
-print(f"  Python loop, without its start   {theirs:7.2f} s  {tokens / theirs:8.0f} tokens/s  ({min(python):.2f} to {max(python):.2f} s)")
+line("lsa-worker embed, whole process", mine, my_cpu, ours)
+line("Python loop, without its start", theirs, their_cpu, python)
 print(f"  {theirs / mine:.2f} times as fast; largest difference of a layer {max(run['difference'] for run in runs):.1e}")
 REPORT

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The usual Python loop, timed: batches in arrival order, padded to their longest text, every layer mean-pooled.
 
-Prints one line of JSON. `seconds` is the loop alone: starting Python and loading the model are not counted, so the
+Prints one line of JSON. `seconds` (and `cpu_seconds`, over all threads) is the loop alone: starting Python and loading the model are not counted, so the
 comparison with a whole run of another program favours this one. `tokens` counts what the model must read, pads left out.
 With --compare FILE.safetensors the result is held against the tensor `mean` [layers, texts, width] of that file.
 """
@@ -62,11 +62,12 @@ def main():
     tokenizer = transformers.AutoTokenizer.from_pretrained(args.model)
     model = transformers.AutoModel.from_pretrained(args.model, dtype=torch.float32, attn_implementation="sdpa").eval()
 
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     pooled, n_tokens, n_positions = pool_all(model, tokenizer, texts, args.batch_size, args.max_length)
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     result = {
         "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu_seconds, 3),
         "tokens_per_s": round(n_tokens / seconds),
         "texts": len(texts),
         "tokens": n_tokens,
