@@ -6,3 +6,4 @@ pub mod id;
 pub mod metric;
 pub mod model;
 pub mod seed;
+pub mod trial_matrices;

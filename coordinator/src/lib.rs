@@ -1,1 +1,4 @@
 //! The coordinator crate of lsa.
+
+pub mod merge;
+pub mod metadata;
