@@ -2,3 +2,4 @@
 
 pub mod merge;
 pub mod metadata;
+pub mod unpickle;
