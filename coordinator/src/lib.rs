@@ -1,5 +1,6 @@
 //! The coordinator crate of lsa.
 
+pub mod export;
 pub mod figure;
 pub mod merge;
 pub mod metadata;

@@ -1,0 +1,253 @@
+//! The files that a user opens, one module per format. Pure: results in, bytes out; the same results always give
+//! the same bytes, so no file holds a time stamp of its own.
+
+pub mod npz;
+pub mod parquet;
+pub mod pickle;
+pub mod summary;
+pub mod torch;
+
+use std::collections::BTreeMap;
+
+use crate::figure::{self, Figure, FigureError};
+use crate::merge::{ExperimentResult, MetricResult};
+use crate::metadata::Metadata;
+
+/// Why a result cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A matrix and its labels disagree.
+    #[error("the {metric} {what} of experiment {experiment} has {found} numbers, expected {expected}")]
+    Shape {
+        /// The experiment's name.
+        experiment: String,
+        /// The metric's name.
+        metric: String,
+        /// Mean, std or trial.
+        what: &'static str,
+        /// The numbers it has.
+        found: usize,
+        /// Layers squared.
+        expected: usize,
+    },
+    /// A figure could not be drawn.
+    #[error("a figure of experiment {experiment} could not be drawn")]
+    Figure {
+        /// The experiment's name.
+        experiment: String,
+        /// What went wrong.
+        #[source]
+        source: FigureError,
+    },
+    /// An archive could not be put together.
+    #[error("{file} of experiment {experiment} could not be put together")]
+    Archive {
+        /// The experiment's name.
+        experiment: String,
+        /// The file's path inside the experiment's directory.
+        file: &'static str,
+        /// What went wrong.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Every file of an experiment except its embeddings and its log: path inside its directory → bytes.
+///
+/// `metadata.json` says of layers, metrics, trials and undefined layers what the result itself says. Figures that
+/// cannot show a matrix (more than [`figure::LAYERS_MAX`] layers) are left out and the metadata warn about it.
+pub fn experiment_files(result: &ExperimentResult) -> Result<Vec<(String, Vec<u8>)>, ExportError> {
+    check_shapes(result)?;
+    let mut metadata = complete_metadata(result);
+    let side = u32::try_from(result.layers.len()).unwrap_or(u32::MAX);
+    let mut files = Vec::new();
+    for metric in &result.metrics {
+        let name = metric.metric.name;
+        files.push((format!("similarities/{name}.pkl"), pickle::square_matrix(side, &metric.mean)));
+        files.push((format!("similarities/{name}_std.pkl"), pickle::square_matrix(side, &metric.std)));
+    }
+    const NPZ: &str = "similarities/similarities.npz";
+    let npz = npz::similarities(result).map_err(|source| ExportError::Archive {
+        experiment: result.name.clone(),
+        file: NPZ,
+        source,
+    })?;
+    files.push((NPZ.to_owned(), npz));
+
+    let drawable = result.layers.len() <= figure::LAYERS_MAX;
+    if !drawable {
+        let layers = result.layers.len();
+        metadata.warnings.push(format!("no figures: {layers} layers, at most {} fit", figure::LAYERS_MAX));
+    }
+    let mut figures = Vec::new();
+    for metric in result.metrics.iter().filter(|_| drawable) {
+        let drawn = metric_figures(metric.metric.name.as_str(), &metric.mean, result.layers.len(), &metadata);
+        let drawn =
+            drawn.map_err(|source| ExportError::Figure { experiment: result.name.clone(), source })?;
+        figures.extend(drawn.into_iter().map(|(name, bytes)| (format!("figures/{name}"), bytes)));
+    }
+    files.push(("metadata.json".to_owned(), metadata.to_json().into_bytes()));
+    files.extend(figures);
+    Ok(files)
+}
+
+/// Heatmap and dendrogram of one [side, side] row-major matrix, as SVG and PNG: file name → bytes.
+pub fn metric_figures(
+    metric: &str,
+    values: &[f64],
+    side: usize,
+    metadata: &Metadata,
+) -> Result<Vec<(String, Vec<u8>)>, FigureError> {
+    let figure = Figure::new(metric, values, side, metadata, &metadata.experiment)?;
+    let mut files = Vec::new();
+    for (kind, svg) in [("heatmap", figure.heatmap()), ("dendrogram", figure.dendrogram())] {
+        files.push((format!("{metric}_{kind}.png"), figure::png(&svg)?));
+        files.push((format!("{metric}_{kind}.svg"), svg.into_bytes()));
+    }
+    Ok(files)
+}
+
+/// The metadata of a result, with what the result knows better.
+pub fn complete_metadata(result: &ExperimentResult) -> Metadata {
+    let parameters = |metric: &MetricResult| {
+        let k = metric.metric.k?;
+        Some((metric.metric.name.to_string(), BTreeMap::from([("k".to_owned(), k)])))
+    };
+    Metadata {
+        experiment: result.name.clone(),
+        num_layers: u32::try_from(result.layers.len()).unwrap_or(u32::MAX),
+        layers: result.layers.clone(),
+        metrics: result.metrics.iter().map(|metric| metric.metric.name.to_string()).collect(),
+        metric_parameters: result.metrics.iter().filter_map(parameters).collect(),
+        trials: trials(result),
+        undefined: result.undefined.clone(),
+        ..result.metadata.clone()
+    }
+}
+
+/// The trials that were merged.
+fn trials(result: &ExperimentResult) -> u32 {
+    let trials = result.metrics.first().map_or(0, |metric| metric.trials.len());
+    u32::try_from(trials).unwrap_or(u32::MAX)
+}
+
+fn check_shapes(result: &ExperimentResult) -> Result<(), ExportError> {
+    let expected = result.layers.len().saturating_mul(result.layers.len());
+    for metric in &result.metrics {
+        let matrices = [("mean", &metric.mean), ("std", &metric.std)];
+        let trials = metric.trials.iter().map(|trial| ("trial", trial));
+        if let Some((what, matrix)) =
+            matrices.into_iter().chain(trials).find(|(_, matrix)| matrix.len() != expected)
+        {
+            return Err(ExportError::Shape {
+                experiment: result.name.clone(),
+                metric: metric.metric.name.to_string(),
+                what,
+                found: matrix.len(),
+                expected,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Results that the tests of this module and its formats share.
+#[cfg(test)]
+pub(crate) mod samples {
+    use lsa_common::metric::{MetricName, MetricSpec};
+    use lsa_common::trial_matrices::TrialMatrices;
+
+    use super::*;
+    use crate::merge::{merge, undefined};
+
+    /// Four metrics over `side` layers and three trials; layer 0 is undefined where `with_undefined`.
+    pub(crate) fn result(side: u32, with_undefined: bool) -> ExperimentResult {
+        let matrix = |trial: u32, steepness: f64| {
+            let cell = |a: u32, b: u32| {
+                let apart = f64::from(a.abs_diff(b));
+                let noise = if a == b { 0.0 } else { f64::from((a + b + trial) % 3) * 0.01 };
+                let hole = with_undefined && (a == 0 || b == 0);
+                if hole { f64::NAN } else { 1.0 / (1.0 + steepness * apart) - noise }
+            };
+            (0..side).flat_map(|a| (0..side).map(move |b| (a, b))).map(|(a, b)| cell(a, b)).collect()
+        };
+        let trial = |trial: u32| TrialMatrices {
+            n_layers: side,
+            matrices: MetricName::ALL
+                .into_iter()
+                .zip([0.1, 0.2, 0.5, 0.05])
+                .map(|(name, steepness)| (MetricSpec::new(name), matrix(trial, steepness)))
+                .collect(),
+            undefined: with_undefined.then(|| (0, "all rows are equal".to_owned())).into_iter().collect(),
+        };
+        let trials: Vec<TrialMatrices> = (0..3).map(trial).collect();
+        ExperimentResult {
+            name: "bert_base_uncased_mean_c4".to_owned(),
+            layers: (0..side).collect(),
+            metrics: merge(&trials).unwrap(),
+            undefined: undefined(&trials),
+            metadata: Metadata {
+                model: "bert-base-uncased".to_owned(),
+                pooling: "mean".to_owned(),
+                dataset: "c4".to_owned(),
+                num_samples: 2000,
+                sample_size: 1000,
+                ..Metadata::default()
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::result;
+    use super::*;
+
+    #[test]
+    fn the_files_of_an_experiment() {
+        let files = experiment_files(&result(4, true)).unwrap();
+        let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        for expected in [
+            "similarities/CKA.pkl",
+            "similarities/DistanceCorrelation_std.pkl",
+            "similarities/similarities.npz",
+            "metadata.json",
+            "figures/RSA_heatmap.png",
+            "figures/RSA_heatmap.svg",
+            "figures/JaccardSimilarity_dendrogram.png",
+            "figures/JaccardSimilarity_dendrogram.svg",
+        ] {
+            assert!(names.contains(&expected), "{expected} is missing: {names:?}");
+        }
+        assert_eq!(files.len(), 4 * 2 + 1 + 1 + 4 * 4);
+        assert!(files == experiment_files(&result(4, true)).unwrap(), "the same result, other bytes");
+    }
+
+    #[test]
+    fn metadata_repeat_what_the_result_says() {
+        let metadata = complete_metadata(&result(4, true));
+        assert_eq!((metadata.num_layers, metadata.trials), (4, 3));
+        assert_eq!(metadata.metrics, ["CKA", "RSA", "JaccardSimilarity", "DistanceCorrelation"]);
+        assert_eq!(metadata.parameter("JaccardSimilarity", "k"), Some(10));
+        assert_eq!(metadata.undefined[&0], "all rows are equal");
+        assert_eq!(metadata.model, "bert-base-uncased");
+    }
+
+    #[test]
+    fn labels_that_do_not_fit_the_matrices_are_refused() {
+        let mut odd = result(4, false);
+        odd.layers.pop();
+        assert!(matches!(experiment_files(&odd), Err(ExportError::Shape { what: "mean", .. })));
+        let mut odd = result(4, false);
+        odd.metrics[1].trials[2].pop();
+        assert!(matches!(experiment_files(&odd), Err(ExportError::Shape { what: "trial", found: 15, .. })));
+    }
+
+    #[test]
+    fn too_many_layers_for_a_figure_still_give_the_numbers() {
+        let files = experiment_files(&result(figure::LAYERS_MAX as u32 + 1, false)).unwrap();
+        assert!(files.iter().all(|(name, _)| !name.starts_with("figures/")));
+        let (_, metadata) = files.iter().find(|(name, _)| name == "metadata.json").unwrap();
+        assert!(String::from_utf8_lossy(metadata).contains("no figures"));
+    }
+}
