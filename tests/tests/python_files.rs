@@ -164,7 +164,8 @@ fn venv_python(name: &str, requirement: &str) -> Result<PathBuf, String> {
     let venv = build.join("test-venvs").join(name);
     fs::create_dir_all(&venv).map_err(|error| error.to_string())?;
     // Held while installing, so that two test runs do not install into each other's folder.
-    let lock = fs::File::create(venv.with_extension("lock")).map_err(|error| error.to_string())?;
+    let lock =
+        fs::File::create(build.join(format!("test-venvs/{name}.lock"))).map_err(|error| error.to_string())?;
     lock.lock().map_err(|error| error.to_string())?;
     let (python, ready) = (venv.join("bin/python"), venv.join("installed"));
     let installed = fs::read_to_string(&ready).is_ok_and(|what| what == requirement);
