@@ -2,8 +2,10 @@
 //!
 //! This crate builds without libtorch. It holds no policy: it says what things are, not who does what.
 
+pub mod dataset;
 pub mod id;
 pub mod metric;
 pub mod model;
 pub mod seed;
+pub mod texts;
 pub mod trial_matrices;
