@@ -2,10 +2,14 @@
 //!
 //! This crate builds without libtorch. It holds no policy: it says what things are, not who does what.
 
+pub mod architecture;
 pub mod dataset;
+pub mod failure;
 pub mod id;
 pub mod metric;
 pub mod model;
+pub mod model_source;
 pub mod seed;
 pub mod texts;
+pub mod tokenize;
 pub mod trial_matrices;

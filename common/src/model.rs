@@ -183,7 +183,7 @@ pub struct ModelFacts {
     pub flop_linear: u64,
     /// The part of a token's cost that grows with the length of its text (attention).
     pub flop_per_length: u64,
-    /// The widest intermediate activation, in numbers per token; bounds a batch's memory.
+    /// The most numbers per token that are alive at once in a forward pass; bounds a batch's memory.
     pub activation_width: u64,
     /// The most tokens that the position scheme and the tokenizer allow; 512 where neither says.
     pub max_length: u32,

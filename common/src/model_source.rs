@@ -1,0 +1,471 @@
+//! Where a model's files are: a folder, or the local Hugging Face cache; never the network.
+//!
+//! [`find`] gives a folder, [`ModelFolder::pin`] digests the files that matter and reads their headers,
+//! [`open_verified`] opens them again later and refuses any file that has changed since.
+
+mod hub_cache;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
+
+use crate::architecture::{self, ArchitectureError, checkpoint, checkpoint::CheckpointError};
+use crate::failure::FailureClass;
+use crate::id::Digest;
+use crate::model::{ModelFacts, PinnedFile, PinnedModel};
+use crate::tokenize::{TokenizeError, Tokenizer, TokenizerFiles};
+
+pub use hub_cache::HubCache;
+
+/// The config.
+pub const CONFIG: &str = "config.json";
+/// The weights.
+pub const WEIGHTS: &str = "model.safetensors";
+const TOKENIZER_JSON: &str = "tokenizer.json";
+const VOCAB_TXT: &str = "vocab.txt";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+/// Weights in forms that are recognised only to say that they are not supported.
+const UNSUPPORTED_WEIGHTS: [&str; 6] = [
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tf_model.h5",
+    "flax_model.msgpack",
+    "model.onnx",
+];
+/// Files read as a whole are not larger than this; the largest tokenizer.json has some 40 MB.
+const SMALL_FILE_BYTES_MAX: u64 = 256 << 20;
+/// The most tokens of a text where neither tokenizer nor position scheme names a limit.
+const MAX_LENGTH_DEFAULT: u32 = 512;
+
+/// A folder that should hold a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFolder {
+    /// As the user named it.
+    pub id: String,
+    /// The commit, where the folder is a snapshot of a hub repository.
+    pub revision: Option<String>,
+    /// The folder.
+    pub folder: PathBuf,
+}
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelSourceError {
+    /// Written as a path, but nothing is there.
+    #[error("model folder {} does not exist or is no folder", .0.display())]
+    NoFolder(PathBuf),
+    /// Neither a path nor a hub id.
+    #[error("{0:?} is neither a folder nor a hub id (owner/name)")]
+    MalformedId(String),
+    /// A revision given for a folder.
+    #[error("model {id:?} is a folder and has no revision {revision:?}; leave the revision out")]
+    FolderRevision {
+        /// As the user named it.
+        id: String,
+        /// As asked for.
+        revision: String,
+    },
+    /// A hub id that is not on this machine.
+    #[error(
+        "model {id:?} at revision {revision:?} is not in the local cache {}, and download is not available yet; \
+         give a folder, or fetch it with: huggingface-cli download {id} --revision {revision}",
+        .cache.display()
+    )]
+    NotCached {
+        /// The repository.
+        id: String,
+        /// Branch, tag or commit.
+        revision: String,
+        /// Where it was looked for.
+        cache: PathBuf,
+    },
+    /// The folder lacks a file that every model has.
+    #[error("model folder {} has no {file}; fetch the model again", .folder.display())]
+    Missing {
+        /// Where.
+        folder: PathBuf,
+        /// Which.
+        file: &'static str,
+    },
+    /// The weights are there in another form, or not at all.
+    #[error("model folder {} has no {WEIGHTS}{found}; supported: one safetensors file", .folder.display())]
+    Weights {
+        /// Where.
+        folder: PathBuf,
+        /// What is there instead.
+        found: String,
+    },
+    /// Reading failed.
+    #[error("cannot read {}", .path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of a size that cannot be right.
+    #[error("{} has {size} bytes; at most {SMALL_FILE_BYTES_MAX} make sense for such a file", .path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// Its size.
+        size: u64,
+    },
+    /// Not the file that was pinned.
+    #[error(
+        "{} has changed since the model was resolved (SHA-256 {found}, expected {expected}); \
+         resolve again, or put the old file back",
+        .path.display()
+    )]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+        /// What it should be.
+        expected: String,
+        /// What it is; its size where that differs already.
+        found: String,
+    },
+    /// A pinned file whose name would leave the folder.
+    #[error("file name {0:?} of a pinned model is malformed")]
+    MalformedName(String),
+    /// The config is not one of a supported model.
+    #[error("model {id:?} cannot be used")]
+    Architecture {
+        /// Which model.
+        id: String,
+        /// Why.
+        #[source]
+        source: ArchitectureError,
+    },
+    /// The weights do not fit the config.
+    #[error("{} cannot be used", .path.display())]
+    Checkpoint {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: CheckpointError,
+    },
+    /// The tokenizer's files make no tokenizer.
+    #[error("the tokenizer of model {id:?} cannot be used")]
+    Tokenizer {
+        /// Which model.
+        id: String,
+        /// Why.
+        #[source]
+        source: TokenizeError,
+    },
+}
+
+impl ModelSourceError {
+    /// Trouble with reading may pass; a model that is not what it should be stays so.
+    pub fn failure_class(&self) -> FailureClass {
+        match self {
+            Self::Io { .. } => FailureClass::Retry,
+            Self::NoFolder(_)
+            | Self::MalformedId(_)
+            | Self::FolderRevision { .. }
+            | Self::NotCached { .. }
+            | Self::Missing { .. }
+            | Self::Weights { .. }
+            | Self::TooLarge { .. }
+            | Self::Changed { .. }
+            | Self::MalformedName(_)
+            | Self::Architecture { .. }
+            | Self::Checkpoint { .. }
+            | Self::Tokenizer { .. } => FailureClass::Reject,
+        }
+    }
+}
+
+/// The folder of a model: a path, or a hub id in the local cache of the environment.
+///
+/// What exists as a folder, or starts with `.`, `/` or `~`, is a path. `revision` is a branch, tag or commit
+/// of a hub id, by default `main`.
+pub fn find(id: &str, revision: Option<&str>) -> Result<ModelFolder, ModelSourceError> {
+    find_in(id, revision, &HubCache::from_environment())
+}
+
+/// As [`find`], with the cache named.
+pub fn find_in(id: &str, revision: Option<&str>, cache: &HubCache) -> Result<ModelFolder, ModelSourceError> {
+    let path = hub_cache::expand_home(id);
+    if !id.is_empty() && (path.is_dir() || id.starts_with(['.', '/', '~'])) {
+        if let Some(revision) = revision {
+            let (id, revision) = (id.to_owned(), revision.to_owned());
+            return Err(ModelSourceError::FolderRevision { id, revision });
+        }
+        let folder = path.canonicalize().ok().filter(|path| path.is_dir());
+        let folder = folder.ok_or(ModelSourceError::NoFolder(path))?;
+        return Ok(ModelFolder { id: id.to_owned(), revision: None, folder });
+    }
+    cache.find(id, revision.unwrap_or("main"))
+}
+
+/// Splits `owner/name@revision`; a path is left whole.
+pub fn split_revision(text: &str) -> (&str, Option<&str>) {
+    if text.starts_with(['.', '/', '~']) || Path::new(text).is_dir() {
+        return (text, None);
+    }
+    match text.split_once('@') {
+        Some((id, revision)) => (id, Some(revision)),
+        None => (text, None),
+    }
+}
+
+impl ModelFolder {
+    /// Digests the files of the model and reads what config, tokenizer and the weights' header say.
+    ///
+    /// Everything that can be wrong without loading weights is found here.
+    pub fn pin(&self) -> Result<PinnedModel, ModelSourceError> {
+        let mut files = Vec::new();
+        let config = self.small_file(CONFIG, &mut files)?;
+        let config = config.ok_or(ModelSourceError::Missing { folder: self.folder.clone(), file: CONFIG })?;
+        let architecture = architecture::read(&config)
+            .map_err(|source| ModelSourceError::Architecture { id: self.id.clone(), source })?;
+        let mut tokenizer = TokenizerFiles {
+            tokenizer_json: self.small_file(TOKENIZER_JSON, &mut files)?,
+            ..Default::default()
+        };
+        if tokenizer.tokenizer_json.is_none() {
+            tokenizer.vocab_txt = self.small_file(VOCAB_TXT, &mut files)?;
+        }
+        tokenizer.tokenizer_config = self.small_file(TOKENIZER_CONFIG, &mut files)?;
+        tokenizer.special_tokens_map = self.small_file(SPECIAL_TOKENS_MAP, &mut files)?;
+        let tokenizer = Tokenizer::load(&tokenizer)
+            .map_err(|source| ModelSourceError::Tokenizer { id: self.id.clone(), source })?;
+        let path = self.folder.join(WEIGHTS);
+        let mut weights = self.weights_file()?;
+        let (sha256, size) = digest(&mut weights).map_err(|source| io_error(&path, source))?;
+        files.push(PinnedFile { name: WEIGHTS.into(), size, sha256 });
+        let checkpoint = weights
+            .rewind()
+            .map_err(CheckpointError::Io)
+            .and_then(|()| checkpoint::read(&mut weights, size, &architecture.layout))
+            .map_err(|source| ModelSourceError::Checkpoint { path, source })?;
+        let mut bytes_by_dtype: BTreeMap<String, u64> = BTreeMap::new();
+        for tensor in checkpoint.tensors.values() {
+            *bytes_by_dtype.entry(dtype_name(tensor.dtype)).or_default() += tensor.size_bytes;
+        }
+        let numbers = |shape: &[usize]| shape.iter().map(|side| *side as u64).product::<u64>();
+        let limits = [tokenizer.model_max_length(), architecture.position_limit];
+        let stored_dtype = bytes_by_dtype.iter().max_by_key(|(_, bytes)| **bytes);
+        let facts = ModelFacts {
+            model_type: architecture.model_type.to_owned(),
+            n_layers: architecture.n_layers,
+            hidden_size: architecture.hidden_size,
+            n_params: checkpoint.tensors.values().map(|tensor| numbers(&tensor.shape)).sum(),
+            weight_bytes: bytes_by_dtype.values().sum(),
+            flop_linear: architecture.flop_linear,
+            flop_per_length: architecture.flop_per_length,
+            activation_width: architecture.activation_width,
+            max_length: limits.into_iter().flatten().min().unwrap_or(MAX_LENGTH_DEFAULT),
+            has_pooler: checkpoint.has_pooler,
+            stored_dtype: stored_dtype.map(|(name, _)| name.clone()).unwrap_or_default(),
+        };
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        let (id, revision, folder) = (self.id.clone(), self.revision.clone(), self.folder.clone());
+        Ok(PinnedModel { id, revision, folder, files, facts })
+    }
+
+    /// The content of a file that may be absent; its digest goes to `files`.
+    fn small_file(
+        &self,
+        name: &str,
+        files: &mut Vec<PinnedFile>,
+    ) -> Result<Option<Vec<u8>>, ModelSourceError> {
+        let path = self.folder.join(name);
+        let content = match File::open(&path) {
+            Ok(file) => read_small(&path, file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error(&path, error)),
+        };
+        let sha256 = Digest::of(&content);
+        files.push(PinnedFile { name: name.to_owned(), size: content.len() as u64, sha256 });
+        Ok(Some(content))
+    }
+
+    fn weights_file(&self) -> Result<File, ModelSourceError> {
+        let path = self.folder.join(WEIGHTS);
+        match File::open(&path) {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let found: Vec<&str> =
+                    UNSUPPORTED_WEIGHTS.into_iter().filter(|name| self.folder.join(name).exists()).collect();
+                let found =
+                    if found.is_empty() { String::new() } else { format!(", only {}", found.join(", ")) };
+                Err(ModelSourceError::Weights { folder: self.folder.clone(), found })
+            }
+            Err(error) => Err(io_error(&path, error)),
+        }
+    }
+}
+
+/// The files of a pinned model, open, and found to be what was pinned.
+pub struct VerifiedModel {
+    /// config.json.
+    pub config_json: Vec<u8>,
+    /// The files of the tokenizer.
+    pub tokenizer: TokenizerFiles,
+    /// The weights, open for reading at any offset.
+    pub weights: File,
+    /// The size of the weights' file.
+    pub weights_bytes: u64,
+}
+
+/// Opens the files of `model` in `folder` and checks size and digest of each.
+///
+/// What is returned was read from, or is, the same open file that was digested: a file swapped afterwards
+/// changes nothing.
+pub fn open_verified(model: &PinnedModel, folder: &Path) -> Result<VerifiedModel, ModelSourceError> {
+    let missing = |file| ModelSourceError::Missing { folder: folder.to_owned(), file };
+    let (mut config_json, mut weights) = (None, None);
+    let mut tokenizer = TokenizerFiles::default();
+    for pinned in &model.files {
+        let place = match pinned.name.as_str() {
+            CONFIG => &mut config_json,
+            TOKENIZER_JSON => &mut tokenizer.tokenizer_json,
+            VOCAB_TXT => &mut tokenizer.vocab_txt,
+            TOKENIZER_CONFIG => &mut tokenizer.tokenizer_config,
+            SPECIAL_TOKENS_MAP => &mut tokenizer.special_tokens_map,
+            WEIGHTS => {
+                weights = Some((open_pinned_weights(pinned, folder)?, pinned.size));
+                continue;
+            }
+            name => return Err(ModelSourceError::MalformedName(name.to_owned())),
+        };
+        let path = folder.join(&pinned.name);
+        let file = File::open(&path).map_err(|source| io_error(&path, source))?;
+        let content = read_small(&path, file)?;
+        verify(pinned, &path, content.len() as u64, || Ok(Digest::of(&content)))?;
+        *place = Some(content);
+    }
+    let (weights, weights_bytes) = weights.ok_or_else(|| missing(WEIGHTS))?;
+    Ok(VerifiedModel {
+        config_json: config_json.ok_or_else(|| missing(CONFIG))?,
+        tokenizer,
+        weights,
+        weights_bytes,
+    })
+}
+
+fn open_pinned_weights(pinned: &PinnedFile, folder: &Path) -> Result<File, ModelSourceError> {
+    let path = folder.join(&pinned.name);
+    let mut file = File::open(&path).map_err(|source| io_error(&path, source))?;
+    let size = file.metadata().map_err(|source| io_error(&path, source))?.len();
+    verify(pinned, &path, size, || {
+        let (sha256, _) = digest(&mut file)?;
+        file.rewind()?;
+        Ok(sha256)
+    })?;
+    Ok(file)
+}
+
+fn verify(
+    pinned: &PinnedFile,
+    path: &Path,
+    size: u64,
+    digest: impl FnOnce() -> io::Result<Digest>,
+) -> Result<(), ModelSourceError> {
+    let found = if size == pinned.size {
+        let sha256 = digest().map_err(|source| io_error(path, source))?;
+        if sha256 == pinned.sha256 {
+            return Ok(());
+        }
+        sha256.to_string()
+    } else {
+        format!("of {size} bytes instead of {}", pinned.size)
+    };
+    Err(ModelSourceError::Changed { path: path.to_owned(), expected: pinned.sha256.to_string(), found })
+}
+
+/// Digest and size of a file, read in pieces.
+fn digest(file: &mut File) -> io::Result<(Digest, u64)> {
+    let mut hasher = sha2::Sha256::new();
+    let mut piece = vec![0u8; 1 << 20];
+    let mut size = 0;
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok((Digest(hasher.finalize().into()), size)),
+            Ok(length) => {
+                hasher.update(&piece[..length]);
+                size += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn read_small(path: &Path, file: File) -> Result<Vec<u8>, ModelSourceError> {
+    let mut content = Vec::new();
+    file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(|source| io_error(path, source))?;
+    let size = content.len() as u64;
+    if size > SMALL_FILE_BYTES_MAX {
+        return Err(ModelSourceError::TooLarge { path: path.to_owned(), size });
+    }
+    Ok(content)
+}
+
+fn io_error(path: &Path, source: io::Error) -> ModelSourceError {
+    ModelSourceError::Io { path: path.to_owned(), source }
+}
+
+/// The name of a number format as people write it.
+fn dtype_name(dtype: safetensors::Dtype) -> String {
+    match dtype {
+        safetensors::Dtype::F16 => "float16".to_owned(),
+        safetensors::Dtype::BF16 => "bfloat16".to_owned(),
+        safetensors::Dtype::F32 => "float32".to_owned(),
+        safetensors::Dtype::F64 => "float64".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_never_taken_for_a_hub_id() {
+        let empty = tempfile::tempdir().expect("temporary folder");
+        let cache = HubCache::at(empty.path());
+        let check = |id: &str, revision: Option<&str>, expected: &str| {
+            let error = find_in(id, revision, &cache).expect_err(id).to_string();
+            assert!(error.contains(expected), "{id}: {error}");
+        };
+        check("./nothing-here", None, "does not exist");
+        check("/nothing/here", None, "does not exist");
+        check("", None, "neither a folder nor a hub id");
+        check("a/b/c", None, "neither a folder nor a hub id");
+        check("some/model", None, "not available yet");
+        check("some/model", None, "huggingface-cli download some/model --revision main");
+        let path = empty.path().to_str().expect("utf-8");
+        check(path, Some("main"), "leave the revision out");
+        assert!(find_in(path, None, &cache).is_ok());
+    }
+
+    #[test]
+    fn revisions_split_off_ids_and_not_off_paths() {
+        assert_eq!(split_revision("a/b@v1"), ("a/b", Some("v1")));
+        assert_eq!(split_revision("a/b"), ("a/b", None));
+        assert_eq!(split_revision("./a@b"), ("./a@b", None));
+    }
+
+    #[test]
+    fn weights_in_other_forms_are_named() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let config = r#"{"model_type": "bert"}"#;
+        std::fs::write(folder.path().join(CONFIG), config).expect("written");
+        std::fs::write(folder.path().join(VOCAB_TXT), "[UNK]\n[CLS]\n[SEP]\n").expect("written");
+        std::fs::write(folder.path().join("pytorch_model.bin"), "").expect("written");
+        let model = ModelFolder { id: "x".into(), revision: None, folder: folder.path().into() };
+        let error = model.pin().expect_err("no weights").to_string();
+        assert!(error.contains("no model.safetensors, only pytorch_model.bin"), "{error}");
+    }
+}
