@@ -126,7 +126,7 @@ fn replace(layers: &mut [LayerRows], full: &[LayerRows], places: &[usize], n_row
 
 /// libtorch has no error codes; these are the words of its allocators.
 fn is_out_of_memory(error: &TchError) -> bool {
-    const WORDS: [&str; 3] = ["out of memory", "can't allocate memory", "not enough memory"];
+    const WORDS: [&str; 4] = ["out of memory", "can't allocate memory", "not enough memory", "bad_alloc"];
     let message = error.to_string();
     WORDS.iter().any(|words| message.contains(words))
 }

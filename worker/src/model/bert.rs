@@ -59,15 +59,14 @@ pub(super) fn load(config_json: &[u8], weights: &mut Weights) -> Result<Box<dyn 
 impl Block {
     fn load(config: &BertConfig, weights: &mut Weights, block: u32) -> Result<Self, LoadError> {
         let name = |part: &str| format!("encoder.layer.{block}.{part}");
+        let qkv = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
+        let qkv = Linear::load_side_by_side(weights, &qkv)?;
         let mut linear = |part: &str| Linear::load(weights, &name(part));
-        let query = linear("attention.self.query")?;
-        let key = linear("attention.self.key")?;
-        let value = linear("attention.self.value")?;
         let out = linear("attention.output.dense")?;
         let (up, down) = (linear("intermediate.dense")?, linear("output.dense")?);
         let mut norm = |part: &str| LayerNorm::load(weights, &name(part), config.layer_norm_eps);
         Ok(Self {
-            attention: Attention::new(query, key, value, out, config.num_attention_heads)?,
+            attention: Attention::new(qkv, out, config.num_attention_heads),
             attention_norm: norm("attention.output.LayerNorm")?,
             feed_forward: FeedForward::new(up, down, config.hidden_act),
             feed_forward_norm: norm("output.LayerNorm")?,

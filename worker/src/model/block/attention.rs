@@ -113,16 +113,9 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// From the maps to queries, keys and values, each [d, d], and the map of the heads' outputs.
-    pub fn new(
-        query: Linear,
-        key: Linear,
-        value: Linear,
-        out: Linear,
-        n_heads: u32,
-    ) -> Result<Self, TchError> {
-        let qkv = Linear::side_by_side(&[query, key, value])?;
-        Ok(Self { qkv, out, n_heads: i64::from(n_heads) })
+    /// From the map to queries, keys and values side by side, [3 d, d], and the map of the heads' outputs.
+    pub fn new(qkv: Linear, out: Linear, n_heads: u32) -> Self {
+        Self { qkv, out, n_heads: i64::from(n_heads) }
     }
 
     /// [t, d] → [t, d], the residual not included.
@@ -183,7 +176,7 @@ mod tests {
 
     fn random_linear(out: i64, width: i64) -> Linear {
         let tensor = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
-        Linear::for_test(tensor(&[out, width]), tensor(&[out]))
+        Linear::new(tensor(&[out, width]), tensor(&[out])).expect("built")
     }
 
     #[test]
@@ -191,12 +184,11 @@ mod tests {
         // Sums of a few hundred products of unit size, in another order: rounding only.
         const ERROR_MAX: f64 = 1e-4;
         let width = 12;
-        let [query, key, value, out] = std::array::from_fn(|_| random_linear(width, width));
-        let attention = Attention::new(query, key, value, out, 3).expect("built");
+        let attention = Attention::new(random_linear(3 * width, width), random_linear(width, width), 3);
         let offsets = [0, 7, 15, 23, 32];
         let plan = AttentionPlan::new(&offsets, Device::Cpu).expect("planned");
         assert_eq!(plan.groups.len(), 1, "the texts are to share a padded group");
-        let mut x = Tensor::randn([32, width], (Kind::Float, Device::Cpu));
+        let x = Tensor::randn([32, width], (Kind::Float, Device::Cpu));
         // One text without a sound value must leave its neighbours alone.
         let _ = x.narrow(0, 15, 8).fill_(f64::NAN);
         let together = attention.forward(&x, &plan).expect("computed");
