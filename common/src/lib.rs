@@ -3,6 +3,7 @@
 //! This crate builds without libtorch. It holds no policy: it says what things are, not who does what.
 
 pub mod architecture;
+pub mod cost;
 pub mod dataset;
 pub mod failure;
 pub mod id;

@@ -1,0 +1,89 @@
+//! What work costs: estimates that the planner can make without libtorch or a device.
+
+use crate::metric::{K_DEFAULT, MetricName, MetricSpec};
+
+/// Up to this many rows, what is kept of a layer for its comparison with others is float64, beyond it is float32.
+pub const EXACT_ROWS_MAX: u32 = 1024;
+
+/// Rows of the Gram matrix that are computed at a time, part of the estimate below.
+const GRAM_BLOCK_ROWS: u64 = 256;
+
+/// What each thread holds whatever the sizes, in bytes: packing buffers of the matrix product, allocator slack.
+const PER_THREAD_BYTES: u64 = 16 << 20;
+
+/// The most memory in bytes that one Monte Carlo trial holds at a time, the process itself left out.
+///
+/// `n` rows are compared, `widths` has one entry per layer, and up to `threads` layers are in flight at once. What is
+/// kept of a layer is the same for any width; what is in flight depends on the widest.
+pub fn trial_memory_bytes(n: u32, widths: &[u32], metrics: &[MetricSpec], threads: usize) -> u64 {
+    let n = u64::from(n);
+    let pairs = n.saturating_mul(n.saturating_sub(1)) / 2;
+    let width = widths.iter().copied().max().map_or(0, u64::from);
+
+    // Rows as they were read (float64), their centred form and its copy for libtorch; the Gram matrix's upper
+    // triangle and the block of it that is being computed.
+    let bytes_per_pair = |bytes: u64| pairs.saturating_mul(bytes);
+    let mut in_flight = (3 * 8 * n)
+        .saturating_mul(width)
+        .saturating_add(bytes_per_pair(8))
+        .saturating_add(2 * 8 * GRAM_BLOCK_ROWS * n)
+        .saturating_add(PER_THREAD_BYTES);
+    let mut kept = 0u64;
+    let value = if n <= u64::from(EXACT_ROWS_MAX) { 8 } else { 4 };
+    for metric in metrics {
+        let n_neighbours = u64::from(metric.k.unwrap_or(K_DEFAULT)).saturating_mul(n);
+        let matrix = bytes_per_pair(value).saturating_add(value * n);
+        let (part, work) = match metric.name {
+            MetricName::Cka => (matrix, 0),
+            MetricName::DistanceCorrelation => (matrix, bytes_per_pair(8)),
+            // Similarities, and while they are ranked two lists of sort records.
+            MetricName::Rsa => (bytes_per_pair(4), bytes_per_pair(3 * 8)),
+            MetricName::JaccardSimilarity => {
+                (n_neighbours.saturating_mul(4), n_neighbours.saturating_mul(12))
+            }
+        };
+        kept = kept.saturating_add(part);
+        in_flight = in_flight.saturating_add(work);
+    }
+    let n_layers = widths.len() as u64;
+    let n_in_flight = n_layers.min(threads.max(1) as u64);
+    kept.saturating_mul(n_layers).saturating_add(in_flight.saturating_mul(n_in_flight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<MetricSpec> {
+        MetricName::ALL.into_iter().map(MetricSpec::new).collect()
+    }
+
+    #[test]
+    fn estimates_grow_with_what_they_depend_on() {
+        let base = trial_memory_bytes(1000, &[768; 13], &all(), 2);
+        assert!(trial_memory_bytes(1001, &[768; 13], &all(), 2) > base);
+        assert!(trial_memory_bytes(1000, &[768; 14], &all(), 2) > base);
+        assert!(trial_memory_bytes(1000, &[769; 13], &all(), 2) > base);
+        assert!(trial_memory_bytes(1000, &[768; 13], &all(), 3) > base);
+        assert!(trial_memory_bytes(1000, &[768; 13], &all()[..3], 2) < base);
+        assert_eq!(
+            trial_memory_bytes(1000, &[768; 13], &all(), 13),
+            trial_memory_bytes(1000, &[768; 13], &all(), 99)
+        );
+    }
+
+    #[test]
+    fn the_usual_trial_fits_a_small_machine() {
+        let bytes = trial_memory_bytes(3000, &[768; 13], &all(), 2);
+        assert!((1 << 29..2 << 30).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn absurd_sizes_do_not_overflow() {
+        let mut all = all();
+        all[2].k = Some(u32::MAX);
+        assert_eq!(trial_memory_bytes(u32::MAX, &[u32::MAX; 3], &all, usize::MAX), u64::MAX);
+        assert_eq!(trial_memory_bytes(u32::MAX, &[1; 3], &all[..1], 1), u64::MAX);
+        assert_eq!(trial_memory_bytes(0, &[], &[], 0), 0);
+    }
+}
