@@ -4,6 +4,8 @@
 //! done on whole batches, and what goes into a batch depends on the spec alone. So results do not depend on
 //! the number of threads.
 
+//! The worker crate of lsa.
+
 pub mod batch;
 pub mod config;
 pub mod device;
@@ -11,6 +13,8 @@ pub mod embed;
 pub mod extract;
 pub mod inspect;
 pub mod interrupt;
+pub mod metric;
 pub mod model;
 pub mod pooling;
+pub mod trial;
 pub mod weights;
