@@ -6,6 +6,7 @@
 
 //! The worker crate of lsa.
 
+pub mod array_file;
 pub mod batch;
 pub mod config;
 pub mod device;
@@ -16,5 +17,6 @@ pub mod interrupt;
 pub mod metric;
 pub mod model;
 pub mod pooling;
+pub mod similarity;
 pub mod trial;
 pub mod weights;
