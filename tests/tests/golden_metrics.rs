@@ -1,0 +1,503 @@
+//! The similarity metrics against stored matrices of an independent reference, at their edges, and by their declared
+//! properties.
+
+use std::path::{Path, PathBuf};
+
+use lsa_common::failure::FailureClass;
+use lsa_common::metric::{MetricName, MetricSpec};
+use lsa_common::trial_matrices::TrialMatrices;
+use lsa_worker::array_file::{ArrayFile, npy_bytes};
+use lsa_worker::metric::{Invariance, metric};
+use lsa_worker::similarity::{SimilarityArgs, run};
+use lsa_worker::trial::{LayerRows, LayerSource, SourceError, TrialError, run_trial};
+
+/// Regular data of 60 rows and more: float64 throughout but for one rounding to float32 of what is kept of a layer.
+const TOLERANCE: f64 = 1e-9;
+/// Eleven rows have 55 pairs, too few for that rounding to average out.
+const TOLERANCE_FEW_ROWS: f64 = 1e-7;
+/// A diagonal cell is a number divided by the product of its own roots.
+const TOLERANCE_DIAGONAL: f64 = 1e-12;
+
+struct InMemory(Vec<(usize, Vec<f64>)>);
+
+impl LayerSource for InMemory {
+    fn n_layers(&self) -> usize {
+        self.0.len()
+    }
+
+    fn n_rows(&self) -> u32 {
+        let (width, values) = &self.0[0];
+        u32::try_from(values.len() / width).unwrap()
+    }
+
+    fn rows(&self, layer: usize, rows: &[u32]) -> Result<LayerRows, SourceError> {
+        let (width, all) = &self.0[layer];
+        let values = rows.iter().flat_map(|row| &all[*row as usize * width..][..*width]).copied().collect();
+        Ok(LayerRows { width: *width, values })
+    }
+}
+
+fn all_metrics() -> Vec<MetricSpec> {
+    MetricName::ALL.into_iter().map(MetricSpec::new).collect()
+}
+
+/// All rows, by the given metrics, on two threads.
+fn compare(source: &dyn LayerSource, metrics: &[MetricSpec]) -> Result<TrialMatrices, TrialError> {
+    let rows: Vec<u32> = (0..source.n_rows()).collect();
+    run_trial(source, &rows, metrics, 2, &|_| true)
+}
+
+fn compare_layers(layers: Vec<(usize, Vec<f64>)>, names: &[MetricName]) -> Result<TrialMatrices, TrialError> {
+    compare(&InMemory(layers), &names.iter().copied().map(MetricSpec::new).collect::<Vec<_>>())
+}
+
+/// The one matrix of a result.
+fn only(result: &TrialMatrices) -> &[f64] {
+    let [(_, matrix)] = &*result.matrices else { panic!("one metric was asked for") };
+    matrix
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/metrics").join(name)
+}
+
+fn read_npy(path: &Path) -> (Vec<u64>, Vec<f64>) {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let file = npyz::NpyFile::new(&bytes[..]).unwrap();
+    (file.shape().to_vec(), file.into_vec().unwrap())
+}
+
+/// Numbers in [-1, 1) without a pattern, the same for the same seed.
+fn noise(seed: u64, count: usize) -> Vec<f64> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = state;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// A layer and one related to it, so that no metric is near 0 or 1.
+fn related(n: usize, d: usize) -> (Vec<f64>, Vec<f64>) {
+    let x = noise(1, n * d);
+    let y = x.iter().zip(noise(2, n * d)).map(|(x, e)| x + 0.5 * e + 0.1).collect();
+    (x, y)
+}
+
+#[test]
+fn stored_matrices_are_reproduced() {
+    let check = |input: &str, tolerance: f64| {
+        let case = input.split('.').next().unwrap();
+        let source = ArrayFile::open(&fixture(input), None).unwrap();
+        let result = compare(&source, &all_metrics()).unwrap();
+        let n = result.n_layers as usize;
+        for (spec, matrix) in &result.matrices {
+            let (shape, expected) = read_npy(&fixture(&format!("{case}.{}.npy", spec.name)));
+            assert_eq!(shape, [n as u64, n as u64], "{case} {}", spec.name);
+            for (cell, (got, expected)) in matrix.iter().zip(&expected).enumerate() {
+                let (i, j) = (cell / n, cell % n);
+                let what = format!("{case} {} ({i}, {j}): {got} instead of {expected}", spec.name);
+                assert_eq!(got.is_nan(), expected.is_nan(), "{what}");
+                assert!(got.is_nan() || (got - expected).abs() <= tolerance, "{what}");
+                assert_eq!(got.to_bits(), matrix[j * n + i].to_bits(), "{what}: not symmetric");
+                assert!(i != j || got.is_nan() || (got - 1.0).abs() <= TOLERANCE_DIAGONAL, "{what}");
+            }
+        }
+        result
+    };
+    check("fewer_rows_than_columns.npy", TOLERANCE);
+    check("more_rows_than_columns.npy", TOLERANCE);
+    check("as_many_rows_as_columns.npy", TOLERANCE);
+    check("large_common_mean.npy", TOLERANCE);
+    check("widths_that_differ.npz", TOLERANCE);
+    check("eleven_rows.npy", TOLERANCE_FEW_ROWS);
+    check("one_layer_transformed.npy", TOLERANCE);
+    check("tiny_and_huge.npy", TOLERANCE);
+    check("large_offset.npy", TOLERANCE);
+    let result = check("zero_and_constant_rows.npy", TOLERANCE);
+    let reasons: Vec<_> = result.undefined.iter().map(|(layer, reason)| (*layer, reason.as_str())).collect();
+    assert_eq!(reasons, [(3, "all rows are equal up to rounding")]);
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_the_number_of_threads() {
+    let (n, d) = (400, 40);
+    let layers: Vec<_> = (0..5).map(|seed| (d, noise(seed, n * d))).collect();
+    let rows: Vec<u32> = (0..n as u32).collect();
+    let bits = |threads| -> Vec<u64> {
+        let result = run_trial(&InMemory(layers.clone()), &rows, &all_metrics(), threads, &|_| true).unwrap();
+        result.matrices.iter().flat_map(|(_, matrix)| matrix).map(|cell| cell.to_bits()).collect()
+    };
+    let one = bits(1);
+    for threads in [2, 3, 4] {
+        assert!(bits(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn too_few_rows_are_refused_before_any_layer_is_read() {
+    /// Fails the test when it is read.
+    struct Unread(u32);
+    impl LayerSource for Unread {
+        fn n_layers(&self) -> usize {
+            2
+        }
+        fn n_rows(&self) -> u32 {
+            self.0
+        }
+        fn rows(&self, _: usize, _: &[u32]) -> Result<LayerRows, SourceError> {
+            panic!("a layer was read");
+        }
+    }
+    let check = |n, name, expected: &str| {
+        let error = compare(&Unread(n), &[MetricSpec::new(name)]).unwrap_err();
+        assert_eq!(error.class(), FailureClass::Reject);
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    check(1, MetricName::Cka, "CKA needs at least 2 rows, got 1");
+    check(1, MetricName::DistanceCorrelation, "DistanceCorrelation needs at least 2 rows, got 1");
+    check(2, MetricName::Rsa, "RSA needs at least 3 rows, got 2");
+    check(10, MetricName::JaccardSimilarity, "k = 10 needs at least 11 rows (k + 1), got 10");
+    check(1 << 17, MetricName::Cka, "take a sample of at most 65536 rows");
+    for k in [0, u32::MAX] {
+        let metric = MetricSpec { name: MetricName::JaccardSimilarity, k: Some(k) };
+        let error = compare(&Unread(20), &[metric]).unwrap_err();
+        assert!(error.to_string().contains(&format!("of 20 rows with k = {k}: k has to be")), "{error}");
+    }
+    let error = run_trial(&Unread(5), &[0, 1, 5], &[], 1, &|_| true).unwrap_err();
+    assert!(error.to_string().contains("row 5 is asked for, but the layers have 5 rows"), "{error}");
+}
+
+#[test]
+fn the_fewest_rows_that_each_metric_takes() {
+    let (x, y) = related(11, 6);
+    let first = |n: usize| vec![(6, x[..n * 6].to_vec()), (6, y[..n * 6].to_vec())];
+    let check = |n, name, expected: Option<f64>| {
+        let result = compare_layers(first(n), &[name]).unwrap();
+        for cell in only(&result) {
+            assert!(cell.is_finite(), "{name} of {n} rows");
+            // Two rows have one distance, and eleven rows ten neighbours, whatever the layer.
+            assert!(
+                expected.is_none_or(|expected| (cell - expected).abs() < TOLERANCE_FEW_ROWS),
+                "{name}: {cell}"
+            );
+        }
+    };
+    check(2, MetricName::Cka, Some(1.0));
+    check(2, MetricName::DistanceCorrelation, Some(1.0));
+    check(3, MetricName::Cka, None);
+    check(3, MetricName::Rsa, None);
+    check(11, MetricName::JaccardSimilarity, Some(1.0));
+}
+
+#[test]
+fn layers_that_say_nothing_are_nan_with_the_reason() {
+    let (n, d) = (70, 8);
+    let regular = noise(3, n * d);
+    let all = MetricName::ALL;
+    let rows_of =
+        |value: &dyn Fn(usize) -> f64| (0..n * d).map(|place| value(place / d)).collect::<Vec<f64>>();
+    for constant in [rows_of(&|_| 0.1), rows_of(&|_| 0.0), rows_of(&|row| 1.0 + 1e-9 * row as f64)] {
+        let result = compare_layers(vec![(d, regular.clone()), (d, constant)], &all).unwrap();
+        assert_eq!(result.undefined[&1], "all rows are equal up to rounding");
+        for (spec, matrix) in &result.matrices {
+            let nan: Vec<bool> = matrix.iter().map(|cell| cell.is_nan()).collect();
+            assert_eq!(nan, [false, true, true, true], "{}", spec.name);
+        }
+    }
+    // Rows that are constant, each at a value of its own, have distances but no correlations.
+    let steps = rows_of(&|row| 1.0 + (row * row) as f64);
+    for constant_rows in [(d, steps.clone()), (1, steps.iter().step_by(d).copied().collect())] {
+        let result = compare_layers(vec![(d, regular.clone()), constant_rows], &all).unwrap();
+        assert!(result.undefined[&1].contains("same Pearson correlation"), "{:?}", result.undefined);
+        for (spec, matrix) in &result.matrices {
+            let undefined = spec.name == MetricName::Rsa;
+            assert_eq!(matrix[1].is_nan(), undefined, "{}", spec.name);
+            assert_eq!(matrix[3].is_nan(), undefined, "{}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn two_columns_give_numbers_in_range() {
+    let (x, y) = related(100, 2);
+    let result = compare_layers(vec![(2, x), (2, y)], &MetricName::ALL).unwrap();
+    for (spec, matrix) in &result.matrices {
+        let (low, high) = metric(spec.name).properties.range;
+        assert!(matrix.iter().all(|cell| (low..=high + TOLERANCE_DIAGONAL).contains(cell)), "{matrix:?}");
+    }
+    assert!(result.undefined.is_empty());
+}
+
+#[test]
+fn a_number_that_is_none_is_an_error_naming_layer_and_row() {
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut spoiled = noise(4, 20 * 3);
+        spoiled[3 * 7 + 1] = bad;
+        let source = InMemory(vec![(3, noise(5, 20 * 3)), (3, spoiled)]);
+        // Row 7 of the source is the third of those asked for.
+        let error = run_trial(&source, &[1, 4, 7, 9], &all_metrics()[..1], 1, &|_| true).unwrap_err();
+        assert!(error.to_string().contains("layer 1, row 7 holds a NaN or an infinity"), "{error}");
+        assert_eq!(error.class(), FailureClass::Reject);
+    }
+}
+
+#[test]
+fn equal_rows_tie_exactly_and_ties_go_to_the_lower_index() {
+    // Every row three times, in two layers with the same geometry computed from different numbers.
+    let (n, d) = (40, 12);
+    let distinct = noise(6, n * d);
+    let place = |copy: usize| (0..3 * n).map(move |i| (i * 7 + copy) % n);
+    let x: Vec<f64> = place(0).flat_map(|row| &distinct[row * d..][..d]).copied().collect();
+    let turned = reflected(&x, d, 9);
+    let result = compare_layers(vec![(d, x), (d, turned)], &MetricName::ALL).unwrap();
+    for (spec, matrix) in &result.matrices {
+        assert!(
+            (matrix[1] - 1.0).abs() < TOLERANCE || spec.name == MetricName::Rsa,
+            "{}: {matrix:?}",
+            spec.name
+        );
+    }
+    let overlap =
+        &result.matrices.iter().find(|(spec, _)| spec.name == MetricName::JaccardSimilarity).unwrap().1;
+    assert_eq!(overlap[1], 1.0);
+}
+
+/// Rows times an orthogonal matrix: two Householder reflections.
+fn reflected(values: &[f64], d: usize, seed: u64) -> Vec<f64> {
+    let mut out = values.to_vec();
+    for seed in [seed, seed + 1] {
+        let v = noise(seed, d);
+        let size: f64 = v.iter().map(|x| x * x).sum();
+        for row in out.chunks_exact_mut(d) {
+            let along: f64 = row.iter().zip(&v).map(|(x, v)| x * v).sum();
+            row.iter_mut().zip(&v).for_each(|(x, v)| *x -= 2.0 * along / size * v);
+        }
+    }
+    out
+}
+
+/// What the invariance allows to be done to a layer of `d` columns.
+fn transformed(values: &[f64], d: usize, invariance: Invariance) -> Vec<f64> {
+    let n = values.len() / d;
+    let (per_row, per_column) = (noise(11, n), noise(12, d));
+    let each = |change: &dyn Fn(f64, usize, usize) -> f64| -> Vec<f64> {
+        values.iter().enumerate().map(|(place, x)| change(*x, place / d, place % d)).collect()
+    };
+    match invariance {
+        Invariance::Rotation => reflected(values, d, 20),
+        Invariance::Scaling => each(&|x, _, _| 3.7 * x),
+        Invariance::Translation => each(&|x, _, column| x + 2.0 * per_column[column]),
+        Invariance::RowOffset => each(&|x, row, _| x + 2.0 * per_row[row]),
+        Invariance::RowScaling => each(&|x, row, _| x * (1.5 + per_row[row])),
+        Invariance::RowOrder => {
+            let order = (0..n).map(|i| (i * 7 + 3) % n);
+            order.flat_map(|row| &values[row * d..][..d]).copied().collect()
+        }
+    }
+}
+
+#[test]
+fn declared_invariances_hold_and_no_others() {
+    let (n, d) = (90, 12);
+    let (x, y) = related(n, d);
+    let all = [
+        Invariance::Rotation,
+        Invariance::Scaling,
+        Invariance::Translation,
+        Invariance::RowOffset,
+        Invariance::RowScaling,
+        Invariance::RowOrder,
+    ];
+    for name in MetricName::ALL {
+        let properties = metric(name).properties;
+        let value =
+            |x: Vec<f64>, y: Vec<f64>| only(&compare_layers(vec![(d, x), (d, y)], &[name]).unwrap())[1];
+        let before = value(x.clone(), y.clone());
+        assert!((0.1..0.95).contains(&before), "{name}: {before} is no good base for comparison");
+        for invariance in all {
+            // A common order of the rows is an invariance of the pair, the others of each layer alone.
+            let order = invariance == Invariance::RowOrder;
+            let other = if order { transformed(&y, d, invariance) } else { y.clone() };
+            let change = (value(transformed(&x, d, invariance), other) - before).abs();
+            let declared = properties.invariances.contains(&invariance);
+            assert_eq!(change < TOLERANCE, declared, "{name}, {invariance:?}: changes by {change}");
+        }
+        assert!(properties.symmetric && properties.larger_is_more_similar);
+        let turned = value(y.clone(), x.clone());
+        assert_eq!(turned.to_bits(), before.to_bits(), "{name} is declared symmetric");
+    }
+}
+
+#[test]
+fn values_stay_in_their_declared_range() {
+    for seed in 0..10 {
+        let n = 12 + 3 * seed as usize;
+        let layers = (0..4).map(|layer| (5, noise(100 * seed + layer, n * 5))).collect();
+        for (spec, matrix) in compare_layers(layers, &MetricName::ALL).unwrap().matrices {
+            let (low, high) = metric(spec.name).properties.range;
+            let (low, high) = (low - TOLERANCE_DIAGONAL, high + TOLERANCE_DIAGONAL);
+            assert!(matrix.iter().all(|cell| (low..=high).contains(cell)), "{}: {matrix:?}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn a_trial_can_be_stopped() {
+    let source = InMemory((0..4).map(|seed| (3, noise(seed, 30))).collect());
+    let rows: Vec<u32> = (0..10).collect();
+    let error = run_trial(&source, &rows, &all_metrics()[..1], 2, &|done| done < 2).unwrap_err();
+    assert!(matches!(error, TrialError::Stopped), "{error}");
+}
+
+fn arguments(input: PathBuf, output: &Path) -> SimilarityArgs {
+    SimilarityArgs {
+        input,
+        pooling: None,
+        metrics: Vec::new(),
+        output: output.to_owned(),
+        rows: None,
+        against: None,
+        k: 10,
+        threads: Some(2),
+        device: "auto".to_owned(),
+    }
+}
+
+/// A safetensors file of float32 tensors.
+fn write_safetensors(path: &Path, tensors: &[(&str, &[usize], &[f64])]) {
+    let stored: Vec<(&str, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, shape, values)| {
+            (*name, shape.to_vec(), values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect())
+        })
+        .collect();
+    let views = stored.iter().map(|(name, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (*name, view.unwrap())
+    });
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn the_command_writes_matrices_that_numpy_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    run(arguments(fixture("more_rows_than_columns.npy"), folder.path())).unwrap();
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["CKA.npy", "DistanceCorrelation.npy", "JaccardSimilarity.npy", "RSA.npy"]);
+    let (shape, cells) = read_npy(&folder.path().join("RSA.npy"));
+    let (_, expected) = read_npy(&fixture("more_rows_than_columns.RSA.npy"));
+    assert_eq!(shape, [4, 4]);
+    assert!(cells.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < TOLERANCE));
+}
+
+#[test]
+fn the_command_over_the_rows_of_trials() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows_path = folder.path().join("rows.npy");
+    let trials = [(0..200).collect::<Vec<u32>>(), (50..250).rev().collect()];
+    let mut rows = npy_bytes(&[2, 200], &trials.concat().into_iter().map(f64::from).collect::<Vec<_>>());
+    // The same numbers as integers: the header differs in the type alone, and both take eight bytes.
+    let data = rows.len() - 400 * 8;
+    let place = rows.windows(3).position(|bytes| bytes == b"<f8").unwrap();
+    rows[place..place + 3].copy_from_slice(b"<i8");
+    for (slot, row) in rows[data..].chunks_exact_mut(8).zip(trials.concat()) {
+        slot.copy_from_slice(&u64::from(row).to_le_bytes());
+    }
+    std::fs::write(&rows_path, rows).unwrap();
+
+    let output = folder.path().join("out");
+    let input = fixture("more_rows_than_columns.npy");
+    let metrics = vec![MetricName::Cka];
+    run(SimilarityArgs { rows: Some(rows_path), metrics, ..arguments(input.clone(), &output) }).unwrap();
+    let (shape, all) = read_npy(&output.join("CKA.trials.npy"));
+    assert_eq!(shape, [2, 4, 4]);
+    let source = ArrayFile::open(&input, None).unwrap();
+    for (trial, rows) in trials.iter().enumerate() {
+        let result = run_trial(&source, rows, &all_metrics()[..1], 1, &|_| true).unwrap();
+        assert_eq!(all[trial * 16..][..16], *only(&result));
+    }
+    let (_, mean) = read_npy(&output.join("CKA.mean.npy"));
+    let (_, std) = read_npy(&output.join("CKA.std.npy"));
+    for cell in 0..16 {
+        let (a, b) = (all[cell], all[16 + cell]);
+        assert!((mean[cell] - (a + b) / 2.0).abs() < 1e-15);
+        assert!((std[cell] - (a - b).abs() / 2.0).abs() < 1e-15, "std has no degrees of freedom taken off");
+    }
+}
+
+#[test]
+fn the_command_picks_a_pooling_and_compares_two_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, y) = related(40, 6);
+    let both: Vec<f64> = x.iter().chain(&y).copied().collect();
+    let [several, by_layer] =
+        ["several.safetensors", "by_layer.safetensors"].map(|name| folder.path().join(name));
+    write_safetensors(&several, &[("mean", &[2, 40, 6], &both), ("cls", &[1, 40, 6], &y)]);
+    write_safetensors(
+        &by_layer,
+        &[("mean.layer10", &[40, 6], &x), ("mean.layer2", &[40, 6], &y), ("mean.layer1", &[40, 6], &x)],
+    );
+    let output = folder.path().join("out");
+    let error = run(arguments(several.clone(), &output)).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("it holds cls, mean"), "{error}");
+
+    let pooling = Some("mean".to_owned());
+    run(SimilarityArgs { pooling: pooling.clone(), ..arguments(several.clone(), &output) }).unwrap();
+    let (_, within) = read_npy(&output.join("CKA.npy"));
+    run(SimilarityArgs { pooling, against: Some(by_layer), ..arguments(several, &output) }).unwrap();
+    for name in MetricName::ALL {
+        let (shape, cells) = read_npy(&output.join(format!("{name}.npy")));
+        // Layers of the other file in the order of their numbers: x, y, x.
+        assert_eq!(shape, [2, 3]);
+        assert_eq!((cells[0].to_bits(), cells[3].to_bits()), (cells[2].to_bits(), cells[5].to_bits()));
+        assert!((cells[0] - 1.0).abs() < TOLERANCE && (cells[4] - 1.0).abs() < TOLERANCE);
+        if name == MetricName::Cka {
+            assert_eq!(cells[1].to_bits(), within[1].to_bits());
+        }
+    }
+}
+
+#[test]
+fn bad_input_of_the_command_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    let file = |name: &str, shape: &[usize], values: &[f64]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, npy_bytes(shape, values)).unwrap();
+        path
+    };
+    let chain = |error: &dyn std::error::Error| {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    };
+    let check = |args: SimilarityArgs, expected: &str| {
+        let error = run(args).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        let text = chain(&error);
+        assert!(text.contains(expected), "{text}");
+        assert!(!output.exists(), "nothing is written before the input is known to be sound");
+    };
+    let regular = file("regular.npy", &[1, 12, 2], &noise(1, 24));
+    check(arguments(folder.path().join("missing.npy"), &output), "cannot read");
+    check(arguments(folder.path().join("x.txt"), &output), "unknown kind of file");
+    check(arguments(file("flat.npy", &[12, 2], &noise(1, 24)), &output), "expected one array [layers, n, d]");
+    check(arguments(file("few.npy", &[1, 5, 2], &noise(1, 10)), &output), "k = 10 needs at least 11 rows");
+    let rows = Some(file("rows.npy", &[1, 2], &[0.0, 1.0]));
+    check(SimilarityArgs { rows, ..arguments(regular.clone(), &output) }, "expected integers");
+    let against = Some(file("other.npy", &[1, 13, 2], &noise(1, 26)));
+    check(SimilarityArgs { against, ..arguments(regular.clone(), &output) }, "has 12 rows and");
+    let pooling = Some("mean".to_owned());
+    check(SimilarityArgs { pooling, ..arguments(regular, &output) }, "there is no pooling \"mean\"");
+}
