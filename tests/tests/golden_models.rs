@@ -81,8 +81,8 @@ fn worst_error(pooled: &Pooled, golden: &SafeTensors<'_>) -> (f64, String) {
             layers.iter().zip(expected.chunks_exact(layers[0].len())).enumerate()
         {
             let error = relative_error(found, expected);
-            // Written this way round, a NaN is the worst of all.
-            if !(error <= worst.0) {
+            // A NaN is the worst of all.
+            if error > worst.0 || error.is_nan() {
                 worst = (error, format!("{pooling} of layer {layer}"));
             }
         }

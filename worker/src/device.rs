@@ -251,7 +251,7 @@ fn cpu_memory() -> Option<Memory> {
     let number = |path: String| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let group = |hierarchy: &str| -> Option<String> {
         let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let found = groups.lines().find_map(|line| {
+        groups.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
             let controllers = parts.next()?;
             let path = parts.next()?;
@@ -259,8 +259,7 @@ fn cpu_memory() -> Option<Memory> {
                 .split(',')
                 .any(|name| name == hierarchy)
                 .then(|| path.trim_end_matches('/').to_owned())
-        });
-        found
+        })
     };
     // Inside a container the group is often mounted as the root; both places are looked at.
     let version_2 = group("").unwrap_or_default();

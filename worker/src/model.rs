@@ -7,6 +7,7 @@ use lsa_common::architecture::Architecture;
 use tch::{Device, TchError, Tensor};
 
 use crate::batch::Batch;
+use crate::pooling::TrainedPooler;
 use crate::weights::{Weights, WeightsError};
 use block::attention::AttentionPlan;
 
@@ -28,7 +29,7 @@ pub trait Encoder: Send {
     fn forward(&self, batch: &PackedBatch, visit: &mut LayerVisitor<'_>) -> Result<(), TchError>;
 
     /// The checkpoint's trained pooler on first tokens [n, d] of any layer, where it has one.
-    fn pooler(&self) -> Option<&dyn Fn(&Tensor) -> Result<Tensor, TchError>>;
+    fn pooler(&self) -> Option<TrainedPooler<'_>>;
 }
 
 /// A batch on the device that computes it.

@@ -13,6 +13,7 @@ use super::block::feed_forward::FeedForward;
 use super::block::linear::Linear;
 use super::block::norm::LayerNorm;
 use super::{Encoder, LayerVisitor, LoadError, PackedBatch};
+use crate::pooling::TrainedPooler;
 use crate::weights::Weights;
 
 type Pooler = Box<dyn Fn(&Tensor) -> Result<Tensor, TchError> + Send>;
@@ -99,7 +100,7 @@ impl Encoder for Bert {
         Ok(())
     }
 
-    fn pooler(&self) -> Option<&dyn Fn(&Tensor) -> Result<Tensor, TchError>> {
+    fn pooler(&self) -> Option<TrainedPooler<'_>> {
         self.pooler.as_deref().map(|pooler| pooler as _)
     }
 }
