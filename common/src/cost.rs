@@ -1,6 +1,8 @@
-//! What work costs: estimates that the planner can make without libtorch or a device.
+//! Estimates of time and memory, made from a spec alone: what plans print and what schedulers match with workers.
 
+use crate::job::ExtractionSettings;
 use crate::metric::{K_DEFAULT, MetricName, MetricSpec};
+use crate::model::ModelFacts;
 
 /// Up to this many rows, what is kept of a layer for its comparison with others is float64, beyond it is float32.
 pub const EXACT_ROWS_MAX: u32 = 1024;
@@ -10,6 +12,42 @@ const GRAM_BLOCK_ROWS: u64 = 256;
 
 /// What each thread holds whatever the sizes, in bytes: packing buffers of the matrix product, allocator slack.
 const PER_THREAD_BYTES: u64 = 16 << 20;
+
+/// Floating-point operations of one token in a text of `length` tokens.
+pub fn token_flop(facts: &ModelFacts, length: u32) -> u64 {
+    facts.flop_linear.saturating_add(facts.flop_per_length.saturating_mul(u64::from(length)))
+}
+
+/// Rows of a shard: the largest power of two from 32 to 2048 whose texts, all of full length, cost at most 10 TFLOP;
+/// some minutes on a CPU core, and few enough objects on a GPU.
+pub fn shard_rows(facts: &ModelFacts, max_length: u32) -> u32 {
+    const SHARD_FLOP: u64 = 10_000_000_000_000;
+    let text_flop = token_flop(facts, max_length).saturating_mul(u64::from(max_length)).max(1);
+    let rows = (SHARD_FLOP / text_flop).clamp(32, 2048);
+    1 << rows.ilog2()
+}
+
+/// Bytes that an extract unit needs: weights, the activations of one batch, the rows of a shard.
+pub fn extract_memory_bytes(facts: &ModelFacts, settings: &ExtractionSettings, n_poolings: usize) -> u64 {
+    let number = settings.dtype.bytes();
+    let weights = facts.n_params.saturating_mul(number);
+    let tokens = settings.token_budget().max(u64::from(settings.max_length));
+    let activations = tokens.saturating_mul(facts.activation_width).saturating_mul(number);
+    let row_bytes = u64::from(facts.hidden_size) * 4 * settings.layers.len() as u64 * n_poolings as u64;
+    weights
+        .saturating_add(activations)
+        .saturating_add(row_bytes.saturating_mul(u64::from(settings.shard_rows)))
+}
+
+/// Floating-point operations of one trial over `n` rows: a Gram matrix per layer, and what is derived from it.
+pub fn trial_flop(n: u32, widths: &[u32]) -> u64 {
+    // Ranks, neighbours and distances cost about as much as this many products per pair of rows.
+    const DERIVED: u64 = 400;
+    let pairs = u64::from(n) * u64::from(n);
+    let gram: u64 = widths.iter().map(|width| pairs.saturating_mul(2 * u64::from(*width) + DERIVED)).sum();
+    let products = pairs.saturating_mul((widths.len() * widths.len()) as u64 * 3);
+    gram.saturating_add(products)
+}
 
 /// The most memory in bytes that one Monte Carlo trial holds at a time, the process itself left out.
 ///

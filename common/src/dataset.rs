@@ -18,7 +18,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use reader::{Survey, TextReader, read_texts, survey};
+pub use reader::{Survey, Tally, TextReader, read_texts, survey};
 pub use spec::{READER_VERSION, ReadLimits, ReadSettings, TextsIdentity, TextsSpec};
 
 /// What a dataset is called: `file:PATH` or `file:PATH#column`.

@@ -1,5 +1,7 @@
 //! What a failure means for whoever asked: all that retry logic reads.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What the caller of something that failed should do.
@@ -12,4 +14,30 @@ pub enum FailureClass {
     Reject,
     /// This process cannot go on: its device is lost.
     Fatal,
+}
+
+impl fmt::Display for FailureClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Retry => "retry",
+            Self::Reject => "reject",
+            Self::Fatal => "fatal",
+        })
+    }
+}
+
+/// An error and all its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some errors end with their cause's words.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
 }

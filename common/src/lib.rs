@@ -3,14 +3,26 @@
 //! This crate builds without libtorch. It holds no policy: it says what things are, not who does what.
 
 pub mod architecture;
+pub mod artifact;
+pub mod config;
 pub mod cost;
 pub mod dataset;
 pub mod failure;
 pub mod id;
+pub mod job;
+pub mod key;
+pub mod layout;
 pub mod metric;
 pub mod model;
 pub mod model_source;
+pub mod record;
+pub mod report;
 pub mod seed;
+pub mod store;
+pub mod telemetry;
 pub mod texts;
+pub mod time;
 pub mod tokenize;
 pub mod trial_matrices;
+pub mod unit;
+pub mod wire;

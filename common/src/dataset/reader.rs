@@ -126,16 +126,27 @@ struct Expected {
     n_texts: u32,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    n_texts: u32,
-    n_blank: u64,
-    n_bad: u64,
-    n_duplicates: u64,
-    n_bytes: u64,
+/// What a reader has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Texts given.
+    pub n_texts: u32,
+    /// Rows of white space only that were passed over.
+    pub n_blank: u64,
+    /// Unusable rows that were passed over.
+    pub n_bad: u64,
+    /// Texts left out because they were there before.
+    pub n_duplicates: u64,
+    /// Bytes of the texts given.
+    pub n_bytes: u64,
 }
 
 impl TextReader {
+    /// What has been counted so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
     fn open(
         path: &Path,
         (format, compression): (Format, Compression),

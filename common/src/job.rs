@@ -1,0 +1,216 @@
+//! The resolved spec of a job: every default filled in, every file digested.
+//!
+//! A spec is written once to the bucket and is all that a new coordinator needs to go on with a job. Values that
+//! came over the wire or from the bucket have passed [`JobSpec::check`] before anything trusts an index in them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::TextsSpec;
+use crate::id::{Digest, JobId};
+use crate::key::digest_of;
+use crate::metric::MetricSpec;
+use crate::model::{Dtype, PinnedModel, Pooling};
+
+/// The version of the spec's form; raised when an older coordinator could misread a newer spec.
+pub const SPEC_FORMAT: u32 = 1;
+
+/// A grid, expanded and pinned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// [`SPEC_FORMAT`].
+    pub format: u32,
+    /// As the grid file names the job.
+    pub name: String,
+    /// One directory of results each.
+    pub experiments: Vec<Experiment>,
+    /// The models that experiments point to.
+    pub models: Vec<PinnedModel>,
+    /// The texts that experiments point to.
+    pub texts: Vec<TextsSpec>,
+    /// How the job is run.
+    pub run: RunSettings,
+    /// Experiments that turned out impossible when the grid was resolved; listed among the failed ones.
+    pub unresolved: Vec<Unresolved>,
+}
+
+/// An experiment that cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unresolved {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub error: String,
+}
+
+/// One model, pooling and dataset with the settings of extraction and comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Experiment {
+    /// The directory of its results, unique within the job.
+    pub name: String,
+    /// Index into [`JobSpec::models`].
+    pub model: usize,
+    /// Index into [`JobSpec::texts`].
+    pub texts: usize,
+    /// How token vectors become one.
+    pub pooling: Pooling,
+    /// How texts become representations.
+    pub extraction: ExtractionSettings,
+    /// How representations are compared.
+    pub similarity: SimilaritySettings,
+    /// Whether the representations are part of the results.
+    pub save_embeddings: bool,
+    /// What the user should know beside the results: a clipped length, skipped rows.
+    pub warnings: Vec<String>,
+}
+
+/// How texts become representations; every field changes their bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtractionSettings {
+    /// Tokens of a text that are kept, special tokens included.
+    pub max_length: u32,
+    /// Texts of `max_length` tokens that a batch holds; its token budget is `batch_size * max_length`.
+    pub batch_size: u32,
+    /// The dtype of the forward pass.
+    pub dtype: Dtype,
+    /// Hidden states that are kept, ascending.
+    pub layers: Vec<u32>,
+    /// Rows of a shard: a power of two from 32 to 2048.
+    pub shard_rows: u32,
+    /// Whether a text without tokens is left out rather than an error.
+    pub skip_empty: bool,
+}
+
+impl ExtractionSettings {
+    /// The tokens that a batch may hold.
+    pub fn token_budget(&self) -> u64 {
+        u64::from(self.batch_size) * u64::from(self.max_length)
+    }
+}
+
+/// How representations are compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimilaritySettings {
+    /// The metrics, each once.
+    pub metrics: Vec<MetricSpec>,
+    /// Rows of a trial.
+    pub sample_size: u32,
+    /// Monte Carlo draws.
+    pub trials: u32,
+    /// The seed of the draws.
+    pub seed: u64,
+}
+
+/// How a job is run; nothing here changes a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// Go on with the other experiments when one fails.
+    pub continue_on_error: bool,
+    /// Attempts of a unit before it fails.
+    pub max_attempts: u32,
+    /// Between jobs of one coordinator; higher goes first.
+    pub priority: i32,
+    /// One experiment given by flags: its files lie in the output directory itself.
+    pub single: bool,
+}
+
+/// Why a spec cannot be a job.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SpecError {
+    /// Written by another version of the software.
+    #[error(
+        "the spec has format {0}, this version reads {SPEC_FORMAT}; use matching versions of client and coordinator"
+    )]
+    Format(u32),
+    /// A value that no resolved spec has.
+    #[error("{place}: {fault}")]
+    Invalid {
+        /// Where in the spec.
+        place: String,
+        /// What is wrong with it.
+        fault: String,
+    },
+}
+
+impl JobSpec {
+    /// Refuses a spec that resolving could not have made, so that later code may index and divide freely.
+    pub fn check(&self) -> Result<(), SpecError> {
+        if self.format != SPEC_FORMAT {
+            return Err(SpecError::Format(self.format));
+        }
+        let invalid = |place: String, fault: &str| Err(SpecError::Invalid { place, fault: fault.to_owned() });
+        if self.experiments.is_empty() {
+            return invalid("experiments".to_owned(), "there are none");
+        }
+        if self.run.max_attempts == 0 {
+            return invalid("run.max_attempts".to_owned(), "must be at least 1");
+        }
+        for model in &self.models {
+            if model.facts.n_layers == 0 || model.files.is_empty() {
+                return invalid(format!("models[{}]", model.id), "has no layers or no files");
+            }
+            if let Some(file) = model.files.iter().find(|file| !is_plain_name(&file.name)) {
+                return invalid(
+                    format!("models[{}].files", model.id),
+                    &format!("{:?} leaves the folder", file.name),
+                );
+            }
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for experiment in &self.experiments {
+            let place = || format!("experiments[{}]", experiment.name);
+            if !is_plain_name(&experiment.name) || !names.insert(&experiment.name) {
+                return invalid(place(), "the name is not a folder name of its own");
+            }
+            let (Some(model), Some(texts)) =
+                (self.models.get(experiment.model), self.texts.get(experiment.texts))
+            else {
+                return invalid(place(), "its model or texts are not in the spec");
+            };
+            let extraction = &experiment.extraction;
+            let layers = &extraction.layers;
+            let ascending = layers.windows(2).all(|pair| pair[0] < pair[1]);
+            if !ascending || layers.last().is_none_or(|last| *last >= model.facts.n_layers) {
+                return invalid(place(), "its layers do not exist or are not ascending");
+            }
+            if extraction.max_length == 0 || extraction.batch_size == 0 {
+                return invalid(place(), "max_length and batch_size must be at least 1");
+            }
+            if !extraction.shard_rows.is_power_of_two() || !(32..=2048).contains(&extraction.shard_rows) {
+                return invalid(place(), "shard_rows must be a power of two from 32 to 2048");
+            }
+            let similarity = &experiment.similarity;
+            if similarity.trials == 0 || similarity.metrics.is_empty() {
+                return invalid(place(), "needs at least one trial and one metric");
+            }
+            if similarity.sample_size == 0 || similarity.sample_size > texts.n_texts {
+                return invalid(place(), "sample_size must be from 1 to the number of texts");
+            }
+        }
+        Ok(())
+    }
+
+    /// The job's id: its name and a digest of everything that changes its results.
+    pub fn id(&self) -> JobId {
+        let digest =
+            digest_of("job", &(&self.name, &self.experiments, &self.model_files(), &self.texts_keys()));
+        let name: String = self.name.chars().take(80).collect();
+        format!("{name}-{}", digest.short())
+            .parse()
+            .expect("a job's name is made of letters, digits, '-' and '_'")
+    }
+
+    fn model_files(&self) -> Vec<&[crate::model::PinnedFile]> {
+        self.models.iter().map(|model| model.files.as_slice()).collect()
+    }
+
+    fn texts_keys(&self) -> Vec<Digest> {
+        self.texts.iter().map(crate::key::texts_key).collect()
+    }
+}
+
+/// Whether `name` stays inside the folder it is joined to.
+pub fn is_plain_name(name: &str) -> bool {
+    let path = std::path::Path::new(name);
+    let plain = |part| matches!(part, std::path::Component::Normal(_));
+    !name.is_empty() && !name.contains(['\\', '\0']) && path.components().all(plain)
+}

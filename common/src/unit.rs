@@ -1,0 +1,95 @@
+//! The units of work: what one worker does under one lease.
+//!
+//! A unit says all that its bytes depend on; nothing of it depends on the worker or the attempt.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::TextsSpec;
+use crate::id::Digest;
+use crate::job::{ExtractionSettings, SimilaritySettings};
+use crate::model::{PinnedModel, Pooling};
+
+/// A piece of work lent to one worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Unit {
+    /// Texts of one dataset into the bucket.
+    Prepare(PrepareUnit),
+    /// A row range through a model.
+    Extract(Box<ExtractUnit>),
+    /// Some Monte Carlo trials.
+    Compare(CompareUnit),
+}
+
+/// Texts of one dataset into the bucket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PrepareUnit {
+    /// Where the texts go.
+    pub texts_key: Digest,
+    /// Which texts.
+    pub texts: TextsSpec,
+}
+
+/// A row range of prepared texts through a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExtractUnit {
+    /// Where the rows go, profile included.
+    pub extraction_key: Digest,
+    /// The texts read.
+    pub texts_key: Digest,
+    /// The model.
+    pub model: PinnedModel,
+    /// How.
+    pub settings: ExtractionSettings,
+    /// The poolings still missing.
+    pub poolings: Vec<Pooling>,
+    /// The shard's number; its first row is `shard * settings.shard_rows`.
+    pub shard: u32,
+    /// Rows of this shard; only the last one has fewer than `settings.shard_rows`.
+    pub n_rows: u32,
+}
+
+/// Some Monte Carlo trials of one comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CompareUnit {
+    /// Where the matrices go, profile included.
+    pub comparison_key: Digest,
+    /// The rows compared.
+    pub extraction_key: Digest,
+    /// Which pooling of them.
+    pub pooling: Pooling,
+    /// Texts extracted; the rows that trials draw from.
+    pub n_texts: u32,
+    /// Shards of the extraction.
+    pub n_shards: u32,
+    /// Hidden states compared, ascending.
+    pub layers: Vec<u32>,
+    /// Width of a hidden state.
+    pub hidden_size: u32,
+    /// Metrics, sample size, seed.
+    pub settings: SimilaritySettings,
+    /// The trials asked for.
+    pub trials: Vec<u32>,
+}
+
+impl Unit {
+    /// What the unit does, for a person.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Prepare(unit) => format!("prepare {}", unit.texts.dataset),
+            Self::Extract(unit) => {
+                let poolings: Vec<_> = unit.poolings.iter().map(|pooling| pooling.as_str()).collect();
+                format!("extract {} · {} · shard {}", unit.model.id, poolings.join(" "), unit.shard)
+            }
+            Self::Compare(unit) => {
+                let trials: Vec<_> = unit.trials.iter().map(u32::to_string).collect();
+                format!(
+                    "compare {} layers · {} · trial {}",
+                    unit.layers.len(),
+                    unit.pooling,
+                    trials.join(" ")
+                )
+            }
+        }
+    }
+}
