@@ -5,8 +5,12 @@ use std::fmt::Display;
 
 use clap::{Parser, Subcommand};
 
+use lsa_common::telemetry::TelemetryArgs;
+
 use crate::embed::EmbedArgs;
 use crate::inspect::InspectArgs;
+use crate::serve::ServeArgs;
+use crate::similarity::SimilarityArgs;
 
 /// Runs texts through transformer models and compares their layers.
 #[derive(Debug, Parser)]
@@ -15,6 +19,9 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// What to log.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
 }
 
 /// The commands; each has its arguments in its own file.
@@ -24,6 +31,10 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Say what a model is and needs, without loading its weights.
     Inspect(InspectArgs),
+    /// Compare the layers of a file of representations.
+    Similarity(SimilarityArgs),
+    /// Work for a coordinator until told to stop.
+    Serve(ServeArgs),
 }
 
 /// Why a command did not do what it was asked to.
@@ -58,17 +69,6 @@ impl CommandError {
             Self::Usage(_) => 2,
             Self::Interrupted => 130,
         }
-    }
-
-    /// The error and all its causes on one line.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
     }
 }
 
@@ -132,6 +132,6 @@ mod tests {
     fn causes_are_printed_once_each() {
         let inner = std::io::Error::other("disk full");
         let outer = lsa_common::model_source::ModelSourceError::Io { path: "x".into(), source: inner };
-        assert_eq!(CommandError::failed(outer).chain(), "cannot read x: disk full");
+        assert_eq!(crate::chain(&CommandError::failed(outer)), "cannot read x: disk full");
     }
 }

@@ -1,10 +1,7 @@
-//! Runs texts through models and pools every layer; one process per device.
+//! Computes: texts through models, pooled rows of every layer, similarity of layers. The only crate that links libtorch.
 //!
-//! Invariants: libtorch computes each operation on one thread ([`device::prepare_libtorch`]), parallel work is
-//! done on whole batches, and what goes into a batch depends on the spec alone. So results do not depend on
-//! the number of threads.
-
-//! The worker crate of lsa.
+//! No result depends on the number of threads: libtorch computes each operation on one thread, and parallel work is
+//! done on whole batches and whole layers.
 
 pub mod array_file;
 pub mod batch;
@@ -12,11 +9,20 @@ pub mod config;
 pub mod device;
 pub mod embed;
 pub mod extract;
+pub mod inputs;
 pub mod inspect;
 pub mod interrupt;
+pub mod lease_loop;
 pub mod metric;
 pub mod model;
 pub mod pooling;
+pub mod prepare;
+pub mod rpc;
+pub mod run;
+pub mod serve;
 pub mod similarity;
+pub mod stored;
 pub mod trial;
 pub mod weights;
+
+pub use lsa_common::failure::chain;

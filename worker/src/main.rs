@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lsa_worker::config::{Args, Command};
-use lsa_worker::{device, embed, inspect};
+use lsa_common::telemetry::{self, TelemetryArgs};
+use lsa_worker::config::{Args, Command, CommandError};
+use lsa_worker::serve::{self, ServeArgs};
+use lsa_worker::{chain, device, embed, inspect, similarity};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -12,12 +14,32 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Embed(args) => embed::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Similarity(args) => similarity::run(args).map_err(|error| match error.exit_code() {
+            2 => CommandError::usage(error),
+            _ => CommandError::failed(error),
+        }),
+        Command::Serve(serve) => work(serve, &args.telemetry),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", error.chain());
+            eprintln!("error: {}", chain(&error));
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+fn work(args: ServeArgs, telemetry: &TelemetryArgs) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(CommandError::failed)?;
+    let result = runtime.block_on(async {
+        let _telemetry = telemetry::init(telemetry, "lsa-worker").map_err(CommandError::usage)?;
+        serve::run(args).await.map_err(|error| match error {
+            serve::ServeError::Device(_) => CommandError::usage(error),
+            serve::ServeError::Worker(_) | serve::ServeError::Signals(_) => CommandError::failed(error),
+        })
+    });
+    // Reading standard input cannot be given up; the process ends all the same.
+    runtime.shutdown_background();
+    result
 }

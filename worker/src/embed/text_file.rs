@@ -148,7 +148,8 @@ mod tests {
         let check = |content: &[u8], expected: &str| {
             let file = file(content);
             let error = TextFile::open(file.path()).err().expect("refused");
-            assert!(error.chain().contains(expected), "{}", error.chain());
+            let text = crate::chain(&error);
+            assert!(text.contains(expected), "{text}");
             assert_eq!(error.exit_code(), 2);
         };
         check(b"a\n\xff\n", ":2: not UTF-8");
