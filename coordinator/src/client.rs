@@ -1,0 +1,91 @@
+//! Commands that talk to a running coordinator: one file per command group. No bucket credentials are needed.
+
+pub mod fetch;
+pub mod show;
+pub mod submit;
+
+use std::time::Duration;
+
+use clap::Args;
+use lsa_common::wire::MESSAGE_BYTES_MAX;
+use lsa_common::wire::job::jobs_client::JobsClient;
+use tonic::transport::{Channel, Endpoint};
+
+/// Which coordinator to talk to.
+#[derive(Args, Clone, Debug)]
+pub struct CoordinatorArgs {
+    /// The coordinator's address
+    #[arg(long, env = "LSA_COORDINATOR", default_value = "http://127.0.0.1:7300", value_name = "URL")]
+    pub coordinator: String,
+}
+
+/// A job, by its id or a beginning of it.
+#[derive(Args, Clone, Debug)]
+pub struct JobArgs {
+    /// The job's id, or enough of its beginning
+    pub job: String,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
+    /// Which coordinator
+    #[command(flatten)]
+    pub coordinator: CoordinatorArgs,
+}
+
+/// A connected client.
+pub type Client = JobsClient<Channel>;
+
+/// Why a question to the coordinator failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Not an address.
+    #[error("{url:?} is not a coordinator's address; use for example http://host:7300")]
+    Address {
+        /// As given.
+        url: String,
+    },
+    /// Nobody answers.
+    #[error(
+        "cannot reach the coordinator at {url}; start one with `lsa-coordinator serve`, or name it with --coordinator"
+    )]
+    Connect {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The coordinator says no.
+    #[error("the coordinator answers: {}", .0.message())]
+    Refused(#[from] tonic::Status),
+    /// A file of this machine.
+    #[error("cannot use {path:?}")]
+    File {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A result has a name that would leave the output directory.
+    #[error("the coordinator offers a result named {0:?}, which would leave the output directory")]
+    ResultName(String),
+}
+
+impl CoordinatorArgs {
+    /// Connects.
+    pub async fn connect(&self) -> Result<Client, ClientError> {
+        let url = self.coordinator.clone();
+        let endpoint =
+            Endpoint::from_shared(url.clone()).map_err(|_| ClientError::Address { url: url.clone() })?;
+        let channel = endpoint
+            .connect_timeout(Duration::from_secs(5))
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .map_err(|source| ClientError::Connect { url, source })?;
+        Ok(JobsClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+}

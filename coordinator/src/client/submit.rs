@@ -1,0 +1,89 @@
+//! `submit`: resolve here, send what the bucket lacks, have it run there.
+
+use std::path::{Path, PathBuf};
+
+use lsa_common::id::Digest;
+use lsa_common::job::JobSpec;
+use lsa_common::wire::job as pb;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Client, ClientError};
+
+/// Bytes of one chunk of an input file.
+const CHUNK: usize = 1 << 20;
+
+/// A local file that the spec names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Input {
+    path: PathBuf,
+    size: u64,
+    sha256: Digest,
+}
+
+/// Sends the files that the bucket does not hold yet, then the spec.
+pub async fn submit(
+    client: &mut Client,
+    spec: &JobSpec,
+    told: &dyn Fn(&str),
+) -> Result<pb::SubmitReply, ClientError> {
+    let inputs = inputs(spec);
+    let sha256 = inputs.iter().map(|input| input.sha256.to_string()).collect();
+    let missing = client.missing_inputs(pb::InputDigests { sha256 }).await?.into_inner().sha256;
+    for input in inputs.iter().filter(|input| missing.contains(&input.sha256.to_string())) {
+        told(&format!("sending {} ({:.1} MB)", input.path.display(), input.size as f64 / 1e6));
+        send(client, input).await?;
+    }
+    let spec_json = serde_json::to_string(spec).expect("a spec is plain data with string keys");
+    Ok(client.submit(pb::SubmitRequest { spec_json }).await?.into_inner())
+}
+
+/// Every file that workers will need, each once.
+fn inputs(spec: &JobSpec) -> Vec<Input> {
+    let of_models = spec.models.iter().flat_map(|model| {
+        let input = |file: &lsa_common::model::PinnedFile| Input {
+            path: model.folder.join(&file.name),
+            size: file.size,
+            sha256: file.sha256,
+        };
+        model.files.iter().map(input)
+    });
+    let of_texts = spec.texts.iter().map(|texts| Input {
+        path: texts.path_hint.clone(),
+        size: texts.file.size,
+        sha256: texts.file.sha256,
+    });
+    let mut inputs: Vec<Input> = of_models.chain(of_texts).collect();
+    inputs.sort_by_key(|input| input.sha256);
+    inputs.dedup_by_key(|input| input.sha256);
+    inputs
+}
+
+async fn send(client: &mut Client, input: &Input) -> Result<(), ClientError> {
+    let failed = |path: &Path, source| ClientError::File { path: path.to_owned(), source };
+    let mut file = tokio::fs::File::open(&input.path).await.map_err(|e| failed(&input.path, e))?;
+    let (sender, chunks) = mpsc::channel(4);
+    let Input { path, size, sha256 } = input.clone();
+    let read = async move {
+        let mut first = true;
+        loop {
+            let mut data = Vec::with_capacity(CHUNK);
+            let n =
+                (&mut file).take(CHUNK as u64).read_to_end(&mut data).await.map_err(|e| failed(&path, e))?;
+            if n == 0 && !first {
+                return Ok::<(), ClientError>(());
+            }
+            first = false;
+            let chunk = pb::InputChunk { sha256: sha256.to_string(), size, data: data.into() };
+            // A receiver that is gone has an answer for `put_input` to return.
+            if sender.send(chunk).await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let (sent, read) = tokio::join!(client.put_input(ReceiverStream::new(chunks)), read);
+    read?;
+    sent?;
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! The commit rule: check that what an attempt reports is there and is what was asked for, then create the records.
+//!
+//! The coordinator alone runs this. A record that is there already, whoever wrote it, ends the matter: attempts are
+//! interchangeable and the first record wins.
+
+use std::collections::BTreeMap;
+
+use lsa_common::artifact::{decode_trial, encode_trial};
+use lsa_common::layout;
+use lsa_common::metric::MetricSpec;
+use lsa_common::model::Pooling;
+use lsa_common::record::{
+    ExtractNotes, ShardLayer, ShardRecord, StoredObject, TextsRecord, TrialRecord, Writer,
+};
+use lsa_common::report::{Extracted, Outcome, Prepared};
+use lsa_common::store::{Created, Store, StoreError};
+use lsa_common::trial_matrices::TrialMatrices;
+use lsa_common::unit::{CompareUnit, ExtractUnit, PrepareUnit, Unit};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::identity::{Identity, now_rfc3339};
+use crate::scheduler::event::{Commit, CommitEnd, Item};
+
+/// Why nothing was recorded.
+#[derive(Debug, thiserror::Error)]
+enum CommitError {
+    #[error("{0}")]
+    Refused(String),
+    #[error("this coordinator does not lead any more")]
+    Deposed,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Checks and records what an attempt reports.
+pub async fn commit(store: &Store, identity: &Identity, commit: &Commit) -> CommitEnd {
+    match try_commit(store, identity, commit).await {
+        Ok(()) => CommitEnd::Recorded,
+        Err(CommitError::Refused(message)) => CommitEnd::Refused(message),
+        Err(error) => CommitEnd::StoreTrouble(crate::chain(&error)),
+    }
+}
+
+async fn try_commit(store: &Store, identity: &Identity, commit: &Commit) -> Result<(), CommitError> {
+    let writer = Writer {
+        coordinator: identity.coordinator.clone(),
+        epoch: identity.epoch,
+        attempt: commit.report.attempt,
+        attempt_number: commit.attempt_number,
+        worker: commit.report.worker.clone(),
+        numeric_profile: commit.numeric_profile.clone(),
+        committed_at: now_rfc3339(),
+        elapsed_ms: commit.report.elapsed_ms,
+    };
+    let recorder = Recorder { store, identity, writer };
+    match (&commit.payload, &commit.report.outcome) {
+        (Unit::Prepare(unit), Outcome::Prepared(prepared)) => {
+            recorder.texts(unit, prepared, generation(&commit.generations, Item::Texts)).await
+        }
+        (Unit::Extract(unit), Outcome::Extracted(extracted)) => {
+            for pooling in &unit.poolings {
+                let generation = generation(&commit.generations, Item::Rows(*pooling));
+                recorder.shard(unit, *pooling, extracted, generation).await?;
+            }
+            Ok(())
+        }
+        (Unit::Compare(unit), Outcome::Compared(trials)) => {
+            for trial in &unit.trials {
+                let generation = generation(&commit.generations, Item::Trial(*trial));
+                recorder.trial(unit, *trial, trials, generation).await?;
+            }
+            Ok(())
+        }
+        _ => Err(CommitError::Refused("it is of another kind than the unit".to_owned())),
+    }
+}
+
+fn generation(generations: &BTreeMap<Item, u32>, item: Item) -> u32 {
+    generations.get(&item).copied().unwrap_or(0)
+}
+
+fn refuse<T>(message: String) -> Result<T, CommitError> {
+    Err(CommitError::Refused(message))
+}
+
+struct Recorder<'a> {
+    store: &'a Store,
+    identity: &'a Identity,
+    writer: Writer,
+}
+
+impl Recorder<'_> {
+    async fn texts(
+        &self,
+        unit: &PrepareUnit,
+        prepared: &Prepared,
+        generation: u32,
+    ) -> Result<(), CommitError> {
+        if prepared.n_texts != u64::from(unit.texts.n_texts) {
+            return refuse(format!(
+                "{} texts were prepared, the spec has {}",
+                prepared.n_texts, unit.texts.n_texts
+            ));
+        }
+        for (part, object) in prepared.parts.iter().enumerate() {
+            self.is_there(object, &layout::texts_part(unit.texts_key, part, self.writer.attempt)).await?;
+        }
+        let record = TextsRecord {
+            writer: self.writer.clone(),
+            parts: prepared.parts.clone(),
+            n_texts: prepared.n_texts,
+            n_blank: prepared.n_blank,
+            n_bad: prepared.n_bad,
+            n_duplicates: prepared.n_duplicates,
+        };
+        self.record(&layout::texts_commit(unit.texts_key, generation), &record).await
+    }
+
+    async fn shard(
+        &self,
+        unit: &ExtractUnit,
+        pooling: Pooling,
+        extracted: &Extracted,
+        generation: u32,
+    ) -> Result<(), CommitError> {
+        let Some((_, layers)) = extracted.poolings.iter().find(|(reported, _)| *reported == pooling) else {
+            return refuse(format!("it has no rows of pooling {pooling}"));
+        };
+        let reported: Vec<u32> = layers.iter().map(|layer| layer.layer).collect();
+        if reported != unit.settings.layers {
+            return refuse(format!(
+                "it has layers {reported:?}, the unit asked for {:?}",
+                unit.settings.layers
+            ));
+        }
+        for ShardLayer { layer, width, object } in layers {
+            if *width == 0 {
+                return refuse(format!("layer {layer} has no width"));
+            }
+            let attempt = self.writer.attempt;
+            let key = layout::embedding_rows(unit.extraction_key, pooling, *layer, unit.shard, attempt);
+            self.is_there(object, &key).await?;
+        }
+        let notes: ExtractNotes = extracted.notes.clone();
+        let record = ShardRecord {
+            writer: self.writer.clone(),
+            shard: unit.shard,
+            n_rows: unit.n_rows,
+            layers: layers.clone(),
+            notes,
+        };
+        self.record(&layout::embeddings_commit(unit.extraction_key, pooling, unit.shard, generation), &record)
+            .await
+    }
+
+    async fn trial(
+        &self,
+        unit: &CompareUnit,
+        trial: u32,
+        trials: &[(u32, TrialMatrices)],
+        generation: u32,
+    ) -> Result<(), CommitError> {
+        let Some((_, matrices)) = trials.iter().find(|(reported, _)| *reported == trial) else {
+            return refuse(format!("trial {trial} is missing"));
+        };
+        let metrics: Vec<&MetricSpec> = matrices.matrices.iter().map(|(metric, _)| metric).collect();
+        let asked: Vec<&MetricSpec> = unit.settings.metrics.iter().collect();
+        let cells = unit.layers.len() * unit.layers.len();
+        let whole = matrices.matrices.iter().all(|(_, values)| values.len() == cells);
+        if matrices.n_layers as usize != unit.layers.len() || metrics != asked || !whole {
+            return refuse(format!("trial {trial} has other layers or metrics than the unit asked for"));
+        }
+        self.may_write()?;
+        let record = TrialRecord { writer: self.writer.clone(), trial };
+        let object = encode_trial(matrices, Some(&record));
+        let key = layout::trial(unit.comparison_key, trial, generation);
+        if self.store.create(&key, object.into()).await? == Created::Already {
+            let found = self.store.get(&key).await?;
+            decode_trial(&found).map_err(|e| StoreError::Damaged { key, fault: e.to_string() })?;
+        }
+        Ok(())
+    }
+
+    /// That an object has the name that its attempt may use, and the reported size.
+    async fn is_there(&self, object: &StoredObject, key: &str) -> Result<(), CommitError> {
+        if object.key != key {
+            return refuse(format!("it names object {:?}, expected {key:?}", object.key));
+        }
+        match self.store.size(&object.key).await? {
+            Some(size) if size == object.size => Ok(()),
+            Some(size) => refuse(format!("object {key:?} has {size} bytes, reported were {}", object.size)),
+            None => refuse(format!("object {key:?} is not in the bucket")),
+        }
+    }
+
+    async fn record<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        record: &T,
+    ) -> Result<(), CommitError> {
+        self.may_write()?;
+        if self.store.create_json(key, record).await? == Created::Already {
+            // Its own first try, or another attempt's record: either commits the unit, if it can be read.
+            self.store.get_json::<T>(key).await?;
+        }
+        Ok(())
+    }
+
+    fn may_write(&self) -> Result<(), CommitError> {
+        if self.identity.leads() { Ok(()) } else { Err(CommitError::Deposed) }
+    }
+}

@@ -1,0 +1,113 @@
+//! What outlives a coordinator: the jobs in the bucket, read back by listing.
+
+use lsa_common::id::{Epoch, JobId};
+use lsa_common::job::JobSpec;
+use lsa_common::layout;
+use lsa_common::record::{FailureRecord, RunRequest, RunStatus};
+use lsa_common::store::{Store, StoreError};
+
+/// Why a job could not be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The bucket failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A job whose last run has ended.
+#[derive(Clone, Debug)]
+pub struct EndedJob {
+    /// Which.
+    pub job: JobId,
+    /// Its last run.
+    pub run: u32,
+    /// Its spec.
+    pub spec: JobSpec,
+    /// How it ended.
+    pub status: RunStatus,
+}
+
+/// A run that has begun and not ended.
+#[derive(Clone, Debug)]
+pub struct UnfinishedRun {
+    /// Of which job.
+    pub job: JobId,
+    /// Its number.
+    pub run: u32,
+    /// What to do.
+    pub spec: JobSpec,
+}
+
+/// Every job in the bucket.
+pub async fn job_ids(store: &Store) -> Result<Vec<JobId>, StoreError> {
+    let folders = store.folders(layout::JOBS).await?;
+    Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())
+}
+
+/// The last run of a job, if it has ended.
+pub async fn ended(store: &Store, job: &JobId) -> Result<Option<EndedJob>, JournalError> {
+    let Some(run) = last_run(store, job).await? else { return Ok(None) };
+    let Some(status) = run_status(store, job, run).await? else { return Ok(None) };
+    let spec = store.get_json(&layout::job_spec(job)).await?;
+    Ok(Some(EndedJob { job: job.clone(), run, spec, status }))
+}
+
+/// The runs that a daemon began and nobody ended. Runs of embedded mode belong to their own process.
+pub async fn unfinished(store: &Store) -> Result<Vec<UnfinishedRun>, JournalError> {
+    let mut unfinished = Vec::new();
+    for job in job_ids(store).await? {
+        let Some(run) = last_run(store, &job).await? else { continue };
+        if run_status(store, &job, run).await?.is_some() {
+            continue;
+        }
+        let request: RunRequest = store.get_json(&layout::run_request(&job, run)).await?;
+        if request.embedded {
+            continue;
+        }
+        let spec = store.get_json(&layout::job_spec(&job)).await?;
+        unfinished.push(UnfinishedRun { job, run, spec });
+    }
+    Ok(unfinished)
+}
+
+/// The failures that a run has kept, oldest first, a line each.
+pub async fn failures(store: &Store, job: &JobId, run: u32) -> Result<Vec<String>, JournalError> {
+    let mut records: Vec<FailureRecord> = Vec::new();
+    for object in store.list(&layout::run_failures(job, run)).await? {
+        records.push(store.get_json(&object.key).await?);
+    }
+    records.sort_by(|a, b| a.at.cmp(&b.at));
+    let line = |record: FailureRecord| {
+        format!(
+            "{} {}: attempt {} by {} failed ({}): {}",
+            record.at,
+            record.what,
+            record.attempt_number,
+            record.worker,
+            record.failure_class,
+            record.message
+        )
+    };
+    Ok(records.into_iter().map(line).collect())
+}
+
+/// The epochs that have written results of a run; the highest counts.
+pub async fn result_epochs(store: &Store, job: &JobId, run: u32) -> Result<Vec<Epoch>, StoreError> {
+    let folders = store.folders(&format!("{}/results", layout::job_run(job, run))).await?;
+    let mut epochs: Vec<Epoch> = folders.iter().filter_map(|name| name.parse().ok()).map(Epoch).collect();
+    epochs.sort_unstable();
+    Ok(epochs)
+}
+
+async fn last_run(store: &Store, job: &JobId) -> Result<Option<u32>, StoreError> {
+    let runs = store.folders(&layout::job_runs(job)).await?;
+    Ok(runs.iter().filter_map(|run| run.parse().ok()).max())
+}
+
+async fn run_status(store: &Store, job: &JobId, run: u32) -> Result<Option<RunStatus>, StoreError> {
+    let folder = format!("{}/status", layout::job_run(job, run));
+    let listed = store.list(&folder).await?;
+    let epoch = |key: &str| key.rsplit('/').next()?.strip_suffix(".json")?.parse::<u64>().ok();
+    let Some(newest) = listed.iter().filter_map(|object| epoch(&object.key)).max() else { return Ok(None) };
+    store.get_json(&layout::run_status(job, run, Epoch(newest))).await.map(Some)
+}

@@ -1,0 +1,167 @@
+//! One coordinator leads: it has created the highest numbered object under `epochs/` and refreshes the beat beside it.
+//!
+//! A coordinator that finds a leader's beat refreshed waits; it takes over once no new beat has come for
+//! [`TAKEOVER_AFTER`] by its own monotonic clock, or at once where the leader has said that it ended. A leader whose
+//! last beat succeeded more than [`SILENT_AFTER`] ago writes nothing, and one that sees a higher epoch is over.
+
+use std::time::{Duration, Instant};
+
+use lsa_common::id::Epoch;
+use lsa_common::layout;
+use lsa_common::store::{Created, Store, StoreError};
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{Identity, now_rfc3339};
+
+/// How often the leader beats.
+pub const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// How long a leader may go without a successful beat and still write.
+pub const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// How long a leader must be silent before another one takes over.
+pub const TAKEOVER_AFTER: Duration = Duration::from_secs(10);
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct EpochRecord {
+    coordinator: String,
+    at: String,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Beat {
+    coordinator: String,
+    count: u64,
+    ended: bool,
+}
+
+/// Leadership that was won.
+pub struct Leadership {
+    /// In which epoch.
+    pub identity: Identity,
+    /// The previous leader has not said that it ended: its workers may still be busy.
+    pub after_crash: bool,
+    store: Store,
+    count: u64,
+}
+
+/// Waits until nobody leads, then takes the next epoch. `waiting` is told once, with the epoch that is waited for.
+#[expect(clippy::disallowed_methods, reason = "leadership is a matter of time")]
+pub async fn acquire(
+    store: &Store,
+    coordinator: String,
+    waiting: impl Fn(Epoch),
+) -> Result<Leadership, StoreError> {
+    let mut told = false;
+    loop {
+        let newest = newest_epoch(store).await?;
+        let mut after_crash = false;
+        if let Some(epoch) = newest {
+            let mut seen = read_beat(store, epoch).await?;
+            let mut since = Instant::now();
+            while !seen.as_ref().is_some_and(|beat| beat.ended) {
+                if !told {
+                    waiting(epoch);
+                    told = true;
+                }
+                if since.elapsed() >= TAKEOVER_AFTER {
+                    after_crash = true;
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let beat = read_beat(store, epoch).await?;
+                if beat != seen {
+                    seen = beat;
+                    since = Instant::now();
+                }
+            }
+            if newest_epoch(store).await? != newest {
+                continue;
+            }
+        }
+        let epoch = Epoch(newest.map_or(1, |epoch| epoch.0 + 1));
+        let record = EpochRecord { coordinator: coordinator.clone(), at: now_rfc3339() };
+        let created = store.create_json(&layout::epoch(epoch), &record).await?;
+        let mine =
+            created == Created::Here || store.get_json::<EpochRecord>(&layout::epoch(epoch)).await? == record;
+        if mine {
+            let identity = Identity::new(coordinator, epoch);
+            let mut leadership = Leadership { identity, after_crash, store: store.clone(), count: 0 };
+            leadership.beat(false).await?;
+            return Ok(leadership);
+        }
+    }
+}
+
+impl Leadership {
+    /// Beats until another coordinator leads; returns that one's epoch. Drop the future to stop.
+    #[expect(clippy::disallowed_methods, reason = "leadership is a matter of time")]
+    pub async fn keep(&mut self) -> Epoch {
+        let mut last = Instant::now();
+        loop {
+            tokio::time::sleep(BEAT_EVERY).await;
+            let beaten = tokio::time::timeout(BEAT_EVERY, self.beat(false)).await;
+            if let Ok(Ok(())) = beaten {
+                last = Instant::now();
+            } else {
+                tracing::warn!("cannot refresh the beat of epoch {}", self.identity.epoch);
+            }
+            self.identity.set_leads(last.elapsed() < SILENT_AFTER);
+            if let Ok(Ok(Some(newest))) = tokio::time::timeout(BEAT_EVERY, newest_epoch(&self.store)).await
+                && newest > self.identity.epoch
+            {
+                self.identity.set_leads(false);
+                return newest;
+            }
+        }
+    }
+
+    /// Says that this leader has ended, so that the next one need not wait.
+    pub async fn resign(&mut self) -> Result<(), StoreError> {
+        self.identity.set_leads(false);
+        self.beat(true).await
+    }
+
+    async fn beat(&mut self, ended: bool) -> Result<(), StoreError> {
+        self.count += 1;
+        let beat = Beat { coordinator: self.identity.coordinator.clone(), count: self.count, ended };
+        let json = serde_json::to_vec(&beat).expect("a plain struct serialises");
+        self.store.put(&layout::beat(self.identity.epoch), json.into()).await?;
+        Ok(())
+    }
+}
+
+async fn newest_epoch(store: &Store) -> Result<Option<Epoch>, StoreError> {
+    let listed = store.list(layout::EPOCHS).await?;
+    let number = |key: &str| key.rsplit('/').next()?.strip_suffix(".json")?.parse().ok();
+    Ok(listed.iter().filter_map(|object| number(&object.key)).max().map(Epoch))
+}
+
+async fn read_beat(store: &Store, epoch: Epoch) -> Result<Option<Beat>, StoreError> {
+    let bytes = store.try_get(&layout::beat(epoch)).await?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_successor_of_a_leader_that_resigned_need_not_wait() {
+        let store = Store::memory();
+        let mut first = acquire(&store, "a".to_owned(), |_| {}).await.expect("nobody leads");
+        assert_eq!((first.identity.epoch, first.after_crash), (Epoch(1), false));
+        first.resign().await.expect("a store in memory");
+        assert!(!first.identity.leads());
+        let second = acquire(&store, "b".to_owned(), |_| {}).await.expect("nobody leads");
+        assert_eq!((second.identity.epoch, second.after_crash), (Epoch(2), false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deposed_leader_learns_of_its_successor() {
+        let store = Store::memory();
+        let mut first = acquire(&store, "a".to_owned(), |_| {}).await.expect("nobody leads");
+        let record = EpochRecord { coordinator: "b".to_owned(), at: now_rfc3339() };
+        store.create_json(&layout::epoch(Epoch(2)), &record).await.expect("a store in memory");
+        assert_eq!(first.keep().await, Epoch(2));
+        assert!(!first.identity.leads());
+    }
+}

@@ -1,0 +1,373 @@
+//! `lsa-coordinator`: arguments, configuration, run, exit code.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{CommandFactory, Parser, Subcommand};
+use lsa_common::job::JobSpec;
+use lsa_common::record::RunState;
+use lsa_common::store::Store;
+use lsa_common::telemetry::{self, TelemetryArgs};
+use lsa_common::wire::job::JobState;
+use lsa_coordinator::client::fetch::{self, FetchArgs};
+use lsa_coordinator::client::show::{self, ListArgs};
+use lsa_coordinator::client::submit::submit;
+use lsa_coordinator::client::{ClientError, CoordinatorArgs, JobArgs};
+use lsa_coordinator::config::{GridArgs, Machine, PlanArgs, RunArgs};
+use lsa_coordinator::daemon::{self, ServeArgs};
+use lsa_coordinator::forecast::{self, Forecast};
+use lsa_coordinator::grid::Grid;
+use lsa_coordinator::local::{self, LocalConfig, LocalEnd};
+use lsa_coordinator::maintain::evict::evict;
+use lsa_coordinator::output;
+use lsa_coordinator::progress::Progress;
+use lsa_coordinator::report::{self, ReportArgs};
+use lsa_coordinator::resolve::resolve;
+
+/// Measures how similar the layers of transformer models are to each other.
+///
+/// `run` does everything on this machine. `serve`, `submit` and `lsa-worker serve` do the same on a cluster.
+#[derive(Parser)]
+#[command(name = "lsa-coordinator", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(Box<RunArgs>),
+    Plan(Box<PlanArgs>),
+    /// Lead: accept jobs and lend their work to workers
+    Serve(ServeArgs),
+    /// Have a running coordinator run a grid; local files that it names go along
+    Submit(Box<SubmitArgs>),
+    /// How a job stands
+    Status(JobArgs),
+    /// Follow a job until it ends
+    Watch(JobArgs),
+    /// All jobs
+    Jobs(ListArgs),
+    /// All workers
+    Workers(ListArgs),
+    /// End a job
+    Cancel(JobArgs),
+    /// What happened to a job
+    Logs(JobArgs),
+    /// Results of a finished job into a directory
+    Fetch(FetchArgs),
+    /// Draw the figures of a results directory again, also of one that holds only .pkl files and metadata.json
+    Report(ReportArgs),
+    /// A completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const SUBMIT_EXAMPLES: &str = "\
+Examples:
+  lsa-coordinator submit grid.toml --watch --output-dir results
+  lsa-coordinator submit grid.toml --set similarity.trials=10 --dry-run";
+
+/// What `submit` takes.
+#[derive(clap::Args)]
+#[command(after_help = SUBMIT_EXAMPLES)]
+struct SubmitArgs {
+    #[command(flatten)]
+    grid: GridArgs,
+    #[command(flatten)]
+    coordinator: CoordinatorArgs,
+    /// Follow the job until it ends; interrupting only detaches
+    #[arg(long)]
+    watch: bool,
+    /// Fetch the results here when the job has ended
+    #[arg(long, short, value_name = "DIR", requires = "watch")]
+    output_dir: Option<std::path::PathBuf>,
+    /// Show what would run, and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Machine-readable output
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a user can mend before any work: exit 2.
+const USAGE: u8 = 2;
+/// Finished, but some experiments failed.
+const PARTIAL: u8 = 3;
+/// Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        let _telemetry = match telemetry::init(&cli.telemetry, "lsa-coordinator") {
+            Ok(telemetry) => telemetry,
+            Err(error) => return fault(&error.into()),
+        };
+        match execute(cli.command, &cli.telemetry.log).await {
+            Ok(code) => ExitCode::from(code),
+            Err(Failure::Usage(error)) => fault(&error),
+            Err(Failure::Other(error)) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    });
+    // Tasks that still wait for the network must not hold up the end.
+    runtime.shutdown_background();
+    code
+}
+
+fn fault(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::from(USAGE)
+}
+
+enum Failure {
+    Usage(anyhow::Error),
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+fn usage<E: Into<anyhow::Error>>(error: E) -> Failure {
+    Failure::Usage(error.into())
+}
+
+async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
+    match command {
+        Command::Run(args) => run(*args, log).await,
+        Command::Plan(args) => {
+            let config = args.into_config().map_err(usage)?;
+            let spec = resolved(&config.grid).await?;
+            print_forecast(&spec, &config.machine, config.json).await?;
+            Ok(0)
+        }
+        Command::Serve(args) => {
+            daemon::serve(&args).await.map_err(|error| match error {
+                daemon::DaemonError::Insecure(_) => usage(error),
+                error => error.into(),
+            })?;
+            Ok(0)
+        }
+        Command::Submit(args) => submit_grid(*args).await,
+        Command::Status(args) => Ok(state_code(show::status(&args).await?.state())),
+        Command::Watch(args) => Ok(state_code(show::watch(&args).await?.state())),
+        Command::Jobs(args) => done(show::jobs(&args).await),
+        Command::Workers(args) => done(show::workers(&args).await),
+        Command::Cancel(args) => done(show::cancel(&args).await),
+        Command::Logs(args) => done(show::logs(&args).await),
+        Command::Fetch(args) => {
+            let n_files = fetch::fetch(&args).await?;
+            println!("{n_files} files in {}", args.output_dir.display());
+            Ok(0)
+        }
+        Command::Report(args) => {
+            let summary = report::run(&args).map_err(usage)?;
+            summary.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            for (path, reason) in &summary.failures {
+                eprintln!("not drawn: {}: {reason}", path.display());
+            }
+            println!("{} figures in {} directories", summary.figures.len(), summary.experiments.len());
+            Ok(summary.exit_code())
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "lsa-coordinator", &mut std::io::stdout());
+            Ok(0)
+        }
+    }
+}
+
+fn done(result: Result<(), ClientError>) -> Result<u8, Failure> {
+    result?;
+    Ok(0)
+}
+
+fn state_code(state: JobState) -> u8 {
+    match state {
+        JobState::Unspecified | JobState::Running | JobState::Done => 0,
+        JobState::Partial => PARTIAL,
+        JobState::Failed | JobState::Cancelled => 1,
+    }
+}
+
+/// Reads configs, headers and datasets; blocking, so on a thread of its own.
+async fn resolved(grid: &Grid) -> Result<JobSpec, Failure> {
+    let grid = grid.clone();
+    let told = |line: &str| tracing::info!("{line}");
+    let spec = tokio::task::spawn_blocking(move || resolve(&grid, &told)).await?;
+    spec.map_err(usage)
+}
+
+fn store_place(machine: &Machine) -> String {
+    let default = || lsa_common::config::default_store().display().to_string();
+    machine.store.clone().unwrap_or_else(default)
+}
+
+async fn print_forecast(spec: &JobSpec, machine: &Machine, json: bool) -> Result<(), Failure> {
+    let store = Store::open_existing(&store_place(machine)).map_err(usage)?;
+    print(&forecast::forecast(spec, store.as_ref()).await?, json)
+}
+
+fn print(forecast: &Forecast, json: bool) -> Result<(), Failure> {
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(forecast)?),
+        false => print!("{}", forecast.to_text()),
+    }
+    Ok(())
+}
+
+async fn run(args: RunArgs, log: &str) -> Result<u8, Failure> {
+    let config = args.into_config().map_err(usage)?;
+    if let (false, Some(directory)) = (config.dry_run, &config.output_dir) {
+        output::check_writable(directory).map_err(usage)?;
+    }
+    let spec = resolved(&config.grid).await?;
+    let Some(output_dir) = config.output_dir.filter(|_| !config.dry_run) else {
+        print_forecast(&spec, &config.machine, config.json).await?;
+        return Ok(0);
+    };
+    let place = store_place(&config.machine);
+    let store = Store::open(&place).map_err(usage)?;
+    check_free_space(&spec, &store).map_err(usage)?;
+    let mut progress = Progress::new();
+    progress.say(&format!("job {} · bucket {}", spec.id(), store.url()));
+    let warnings: std::collections::BTreeSet<&String> =
+        spec.experiments.iter().flat_map(|e| &e.warnings).collect();
+    warnings.iter().for_each(|warning| progress.say(&format!("note: {warning}")));
+    let local = LocalConfig {
+        spec: spec.clone(),
+        output_dir: output_dir.clone(),
+        store: store.clone(),
+        workers: config.machine.workers,
+        threads: config.machine.threads,
+        device: config.machine.device.clone(),
+        log: log.to_owned(),
+    };
+    let snapshot = match local::run(local, &mut progress).await? {
+        LocalEnd::Ended(snapshot) => snapshot,
+        LocalEnd::Interrupted => {
+            eprintln!("interrupted; the same command goes on where this one stopped");
+            return Ok(INTERRUPTED);
+        }
+    };
+    if let Some(limit_bytes) = config.machine.store_limit_bytes {
+        let keep = snapshot.merged.values().map(|keys| keys.extraction_key).collect();
+        let evicted = evict(&store, limit_bytes, &keep).await?;
+        if evicted.extractions > 0 {
+            let (n, freed) = (evicted.extractions, forecast::bytes(evicted.bytes));
+            progress
+                .say(&format!("evicted {n} extractions, {freed}, to keep the bucket within --store-limit"));
+        }
+    }
+    let view = &snapshot.view;
+    if config.json {
+        let summary = serde_json::json!({
+            "job": snapshot.job, "run": snapshot.run, "state": view.state, "units_run": view.units_run,
+            "units_total": view.units_total, "elapsed_ms": snapshot.elapsed_ms, "output_dir": output_dir,
+        });
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        println!(
+            "{} units run, {} found done · {:.1} s · results in {}",
+            view.units_run,
+            view.units_done.saturating_sub(view.units_run),
+            snapshot.elapsed_ms as f64 / 1000.0,
+            output_dir.display()
+        );
+    }
+    report_failures(&snapshot);
+    Ok(match view.state {
+        RunState::Running | RunState::Done => 0,
+        RunState::Partial => PARTIAL,
+        RunState::Failed | RunState::Cancelled => 1,
+    })
+}
+
+fn report_failures(snapshot: &lsa_coordinator::driver::handle::JobSnapshot) {
+    use lsa_coordinator::scheduler::ExperimentStatus;
+    for (experiment, status) in snapshot.spec.experiments.iter().zip(&snapshot.view.experiments) {
+        match status {
+            ExperimentStatus::Failed(message) => eprintln!("failed: {}: {message}", experiment.name),
+            ExperimentStatus::Cancelled => eprintln!("not run: {}", experiment.name),
+            ExperimentStatus::Waiting | ExperimentStatus::Merging | ExperimentStatus::Done => {}
+        }
+    }
+    for unresolved in &snapshot.spec.unresolved {
+        eprintln!("failed: {}: {}", unresolved.name, unresolved.error);
+    }
+}
+
+/// Refuses a job whose embeddings cannot fit beside what is there.
+fn check_free_space(spec: &JobSpec, store: &Store) -> anyhow::Result<()> {
+    let Some(folder) = store.folder() else { return Ok(()) };
+    let free = nix::sys::statvfs::statvfs(folder).context("cannot ask for the bucket's free space")?;
+    let free_bytes = free.blocks_available().saturating_mul(free.fragment_size());
+    let needed = forecast::embedding_bytes(spec);
+    anyhow::ensure!(
+        needed <= free_bytes,
+        "the job writes up to {} but the bucket's file system has {} free; free space, choose another --store, or \
+         take fewer texts or layers",
+        forecast::bytes(needed),
+        forecast::bytes(free_bytes)
+    );
+    Ok(())
+}
+
+async fn submit_grid(args: SubmitArgs) -> Result<u8, Failure> {
+    let grid = args.grid.into_grid().map_err(usage)?;
+    let spec = resolved(&grid).await?;
+    if args.dry_run {
+        print(&forecast::forecast(&spec, None).await?, args.json)?;
+        return Ok(0);
+    }
+    if let Some(directory) = &args.output_dir {
+        output::check_writable(directory).map_err(usage)?;
+    }
+    let mut client = args.coordinator.connect().await?;
+    let reply = submit(&mut client, &spec, &|line| eprintln!("{line}")).await?;
+    if !args.watch {
+        match args.json {
+            true => {
+                let json =
+                    serde_json::json!({ "job": reply.job_id, "run": reply.run, "attached": reply.attached });
+                println!("{}", serde_json::to_string_pretty(&json)?);
+            }
+            false => println!("{}", reply.job_id),
+        }
+        return Ok(0);
+    }
+    eprintln!("job {} (run {}); interrupting only detaches", reply.job_id, reply.run);
+    let status = show::follow(&mut client, &reply.job_id).await?;
+    show::print_status(&status, args.json);
+    if let Some(directory) = &args.output_dir {
+        fetch_results(&mut client, &reply.job_id, directory).await?;
+    }
+    Ok(state_code(status.state()))
+}
+
+async fn fetch_results(
+    client: &mut lsa_coordinator::client::Client,
+    job: &str,
+    directory: &Path,
+) -> Result<(), ClientError> {
+    let n_files = fetch::fetch_into(client, job, directory).await?;
+    eprintln!("{n_files} files in {}", directory.display());
+    Ok(())
+}

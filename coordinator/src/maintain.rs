@@ -1,0 +1,3 @@
+//! Keeping a bucket in bounds.
+
+pub mod evict;

@@ -1,0 +1,240 @@
+//! A job's spec → the shared works behind its experiments. Pure.
+//!
+//! A *work* is everything of one stage under one content key: the texts of a dataset, the extraction of a model over
+//! texts, the trials of a comparison. Experiments that need the same work share it, within a job and between jobs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lsa_common::cost;
+use lsa_common::dataset::TextsSpec;
+use lsa_common::id::{Digest, UnitId};
+use lsa_common::job::{ExtractionSettings, JobSpec, SimilaritySettings};
+use lsa_common::key::{comparison_base_key, digest_of, extraction_base_key, texts_key};
+use lsa_common::model::{PinnedModel, Pooling};
+
+/// Names a work: its base key together with the part of it that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkId(pub Digest);
+
+/// A stage's share of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Work {
+    /// Its name.
+    pub id: WorkId,
+    /// What there is to do.
+    pub what: What,
+    /// The works whose results it reads.
+    pub depends_on: Vec<WorkId>,
+    /// Bytes of device memory that a unit of it needs.
+    pub memory_bytes: u64,
+    /// Floating-point operations of all of it, an upper bound; weighs progress.
+    pub flop: u64,
+}
+
+/// What there is to do in a work.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// Texts of a dataset into the bucket: one unit.
+    Prepare {
+        /// Their key.
+        texts_key: Digest,
+        /// Which texts.
+        texts: TextsSpec,
+    },
+    /// Texts through a model: one unit per shard.
+    Extract(Extraction),
+    /// Layers against layers: some trials per unit.
+    Compare(Comparison),
+}
+
+/// Texts through a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Extraction {
+    /// Key without profile.
+    pub base_key: Digest,
+    /// The texts.
+    pub texts_key: Digest,
+    /// Number of texts.
+    pub n_texts: u32,
+    /// The model.
+    pub model: PinnedModel,
+    /// How.
+    pub settings: ExtractionSettings,
+    /// All poolings asked for.
+    pub poolings: Vec<Pooling>,
+}
+
+/// Layers against layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// Key without profile.
+    pub base_key: Digest,
+    /// The extraction whose rows are compared.
+    pub extraction: WorkId,
+    /// Which pooling of it.
+    pub pooling: Pooling,
+    /// Number of texts.
+    pub n_texts: u32,
+    /// Shards of the extraction.
+    pub n_shards: u32,
+    /// Hidden states compared.
+    pub layers: Vec<u32>,
+    /// Width of a hidden state.
+    pub hidden_size: u32,
+    /// Metrics, trials, seed.
+    pub settings: SimilaritySettings,
+}
+
+/// The works of a job and what each experiment waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Every work once, each after those it depends on.
+    pub works: Vec<Arc<Work>>,
+    /// Per experiment of the spec, its comparison.
+    pub experiments: Vec<WorkId>,
+}
+
+impl Extraction {
+    /// Number of shards.
+    pub fn n_shards(&self) -> u32 {
+        self.n_texts.div_ceil(self.settings.shard_rows)
+    }
+
+    /// Rows of shard `shard`.
+    pub fn shard_len(&self, shard: u32) -> u32 {
+        let first = u64::from(shard) * u64::from(self.settings.shard_rows);
+        let left = u64::from(self.n_texts).saturating_sub(first);
+        u32::try_from(left.min(u64::from(self.settings.shard_rows))).expect("at most shard_rows")
+    }
+}
+
+impl Comparison {
+    /// Trials that one unit takes: embeddings are read once for all of them, and units stay numerous enough to share.
+    pub fn trials_per_unit(&self) -> usize {
+        (self.settings.trials as usize / 4).clamp(1, 8)
+    }
+}
+
+impl Work {
+    /// The unit of this work with that number.
+    pub fn unit_id(&self, index: u32) -> UnitId {
+        let kind = match self.what {
+            What::Prepare { .. } => "prepare",
+            What::Extract(_) => "extract",
+            What::Compare(_) => "compare",
+        };
+        format!("{kind}-{}-{index}", self.id.0).parse().expect("letters, digits and '-' only")
+    }
+
+    /// How many units there are when nothing is done yet.
+    pub fn n_units(&self) -> u32 {
+        match &self.what {
+            What::Prepare { .. } => 1,
+            What::Extract(extraction) => extraction.n_shards(),
+            What::Compare(comparison) => {
+                let per_unit = u32::try_from(comparison.trials_per_unit()).expect("at most 8");
+                comparison.settings.trials.div_ceil(per_unit)
+            }
+        }
+    }
+
+    /// The work and number of a unit id.
+    pub fn parse_unit_id(unit: &UnitId) -> Option<(WorkId, u32)> {
+        let mut parts = unit.as_str().split('-');
+        let (_, work, index) = (parts.next()?, parts.next()?, parts.next()?);
+        parts.next().is_none().then_some((WorkId(work.parse().ok()?), index.parse().ok()?))
+    }
+}
+
+/// Finds the works that a job's experiments share. The spec has passed [`JobSpec::check`].
+pub fn plan(spec: &JobSpec) -> Plan {
+    let mut works = BTreeMap::new();
+    let mut order = Vec::new();
+    let mut add = |work: Work| {
+        let id = work.id;
+        works.entry(id).or_insert_with(|| {
+            order.push(id);
+            Arc::new(work)
+        });
+        id
+    };
+
+    let mut poolings: BTreeMap<Digest, Vec<Pooling>> = BTreeMap::new();
+    let keys: Vec<(Digest, Digest)> = spec
+        .experiments
+        .iter()
+        .map(|experiment| {
+            let texts = texts_key(&spec.texts[experiment.texts]);
+            let base = extraction_base_key(&spec.models[experiment.model], texts, &experiment.extraction);
+            let asked = poolings.entry(base).or_default();
+            if !asked.contains(&experiment.pooling) {
+                asked.push(experiment.pooling);
+                asked.sort_unstable();
+            }
+            (texts, base)
+        })
+        .collect();
+
+    let mut experiments = Vec::with_capacity(spec.experiments.len());
+    for (experiment, (texts_key, base_key)) in spec.experiments.iter().zip(keys) {
+        let texts = &spec.texts[experiment.texts];
+        let prepare = add(Work {
+            id: WorkId(texts_key),
+            what: What::Prepare { texts_key, texts: texts.clone() },
+            depends_on: Vec::new(),
+            memory_bytes: 0,
+            flop: 0,
+        });
+        let extraction = Extraction {
+            base_key,
+            texts_key,
+            n_texts: texts.n_texts,
+            model: spec.models[experiment.model].clone(),
+            settings: experiment.extraction.clone(),
+            poolings: poolings[&base_key].clone(),
+        };
+        let n_shards = extraction.n_shards();
+        let extract = add(extraction_work(extraction, prepare));
+        let comparison = Comparison {
+            base_key: comparison_base_key(base_key, experiment.pooling, &experiment.similarity),
+            extraction: extract,
+            pooling: experiment.pooling,
+            n_texts: texts.n_texts,
+            n_shards,
+            layers: experiment.extraction.layers.clone(),
+            hidden_size: spec.models[experiment.model].facts.hidden_size,
+            settings: experiment.similarity.clone(),
+        };
+        experiments.push(add(comparison_work(comparison)));
+    }
+    let works = order.iter().map(|id| works[id].clone()).collect();
+    Plan { works, experiments }
+}
+
+fn extraction_work(extraction: Extraction, prepare: WorkId) -> Work {
+    let facts = &extraction.model.facts;
+    let tokens = u64::from(extraction.n_texts) * u64::from(extraction.settings.max_length);
+    Work {
+        id: WorkId(digest_of("extraction work", &(extraction.base_key, &extraction.poolings))),
+        depends_on: vec![prepare],
+        memory_bytes: cost::extract_memory_bytes(facts, &extraction.settings, extraction.poolings.len()),
+        flop: tokens.saturating_mul(cost::token_flop(facts, extraction.settings.max_length)),
+        what: What::Extract(extraction),
+    }
+}
+
+fn comparison_work(comparison: Comparison) -> Work {
+    let settings = &comparison.settings;
+    let widths = vec![comparison.hidden_size; comparison.layers.len()];
+    let one = cost::trial_flop(settings.sample_size, &widths);
+    let held = u64::from(settings.sample_size) * widths.iter().map(|w| u64::from(*w) * 4).sum::<u64>();
+    let trial = cost::trial_memory_bytes(settings.sample_size, &widths, &settings.metrics, 1);
+    Work {
+        id: WorkId(digest_of("comparison work", &(comparison.base_key, settings.trials))),
+        depends_on: vec![comparison.extraction],
+        memory_bytes: trial.saturating_add(held.saturating_mul(comparison.trials_per_unit() as u64)),
+        flop: one.saturating_mul(u64::from(settings.trials)),
+        what: What::Compare(comparison),
+    }
+}

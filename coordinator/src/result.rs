@@ -1,0 +1,201 @@
+//! From the bucket to one experiment's result: trials are read, verified and merged, records tell where they came from.
+//!
+//! A result is a function of the bucket alone: exporting it again gives the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lsa_common::artifact::decode_trial;
+use lsa_common::id::{AttemptId, JobId};
+use lsa_common::job::{Experiment, JobSpec};
+use lsa_common::key::texts_key;
+use lsa_common::layout;
+use lsa_common::record::{ShardRecord, TextsRecord, TrialRecord};
+use lsa_common::store::{Store, StoreError};
+use lsa_common::trial_matrices::TrialMatrices;
+
+use crate::merge::{self, ExperimentResult, MergeError};
+use crate::metadata::Metadata;
+use crate::scheduler::event::MergeKeys;
+use crate::survey;
+
+/// Why an experiment's result cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultError {
+    /// A trial's object is missing or corrupt; it has to be computed again.
+    #[error("trial {trial} is damaged: {fault}")]
+    Damaged {
+        /// Which.
+        trial: u32,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Trials do not fit together.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+}
+
+/// Reads, verifies and merges the trials of experiment `number`.
+pub async fn load(
+    store: &Store,
+    job: &JobId,
+    spec: &JobSpec,
+    number: usize,
+    keys: &MergeKeys,
+) -> Result<ExperimentResult, ResultError> {
+    let experiment = &spec.experiments[number];
+    let trials = read_trials(store, experiment, keys).await?;
+    let matrices: Vec<TrialMatrices> = trials.iter().map(|(matrices, _)| matrices.clone()).collect();
+    let layers = &experiment.extraction.layers;
+    let by_place = merge::undefined(&matrices);
+    let named = |(place, reason): (u32, String)| layers.get(place as usize).map(|layer| (*layer, reason));
+    let undefined = by_place.into_iter().filter_map(named).collect();
+    Ok(ExperimentResult {
+        name: experiment.name.clone(),
+        layers: layers.clone(),
+        metrics: merge::merge(&matrices)?,
+        undefined,
+        metadata: metadata(store, job, spec, experiment, keys, &trials).await?,
+    })
+}
+
+type Trial = (TrialMatrices, TrialRecord);
+
+async fn read_trials(
+    store: &Store,
+    experiment: &Experiment,
+    keys: &MergeKeys,
+) -> Result<Vec<Trial>, ResultError> {
+    let generations = survey::trial_generations(store, keys.comparison_key).await?;
+    let mut trials = Vec::new();
+    for trial in 0..experiment.similarity.trials {
+        let damaged = |fault: String| ResultError::Damaged { trial, fault };
+        let generation = generations.get(&trial).ok_or_else(|| damaged("it is missing".to_owned()))?;
+        let key = layout::trial(keys.comparison_key, trial, *generation);
+        let object = store.try_get(&key).await?.ok_or_else(|| damaged("it is missing".to_owned()))?;
+        let (matrices, record) = decode_trial(&object).map_err(|e| damaged(e.to_string()))?;
+        let record = record.ok_or_else(|| damaged("it has no record".to_owned()))?;
+        let fits = matrices.n_layers as usize == experiment.extraction.layers.len() && record.trial == trial;
+        if !fits {
+            return Err(damaged("it is of another comparison".to_owned()));
+        }
+        trials.push((matrices, record));
+    }
+    Ok(trials)
+}
+
+async fn metadata(
+    store: &Store,
+    job: &JobId,
+    spec: &JobSpec,
+    experiment: &Experiment,
+    keys: &MergeKeys,
+    trials: &[Trial],
+) -> Result<Metadata, ResultError> {
+    let model = &spec.models[experiment.model];
+    let texts = &spec.texts[experiment.texts];
+    let texts_key = texts_key(texts);
+    let shards = survey::shard_records(store, keys.extraction_key, experiment.pooling).await?;
+    let prepared = texts_record(store, texts_key).await?;
+
+    let mut digests: BTreeMap<String, String> =
+        model.files.iter().map(|file| (format!("model/{}", file.name), file.sha256.to_string())).collect();
+    digests.insert("dataset".to_owned(), texts.file.sha256.to_string());
+    digests.insert("texts_key".to_owned(), texts_key.to_string());
+    digests.insert("extraction_key".to_owned(), keys.extraction_key.to_string());
+    digests.insert("comparison_key".to_owned(), keys.comparison_key.to_string());
+
+    let yes_no = |skip: bool| Some(if skip { "skip" } else { "error" }.to_owned());
+    Ok(Metadata {
+        experiment: experiment.name.clone(),
+        job_id: job.to_string(),
+        model: model.id.clone(),
+        hidden_size: model.facts.hidden_size,
+        pooling: experiment.pooling.to_string(),
+        dataset: texts.dataset.clone(),
+        sampling: Some("first".to_owned()),
+        dedupe: Some(texts.settings.dedupe),
+        bad_rows: yes_no(texts.settings.skip_bad_rows),
+        empty_texts: yes_no(experiment.extraction.skip_empty),
+        num_samples: u64::from(texts.n_texts),
+        sample_size: u64::from(experiment.similarity.sample_size),
+        seed: experiment.similarity.seed,
+        max_length: experiment.extraction.max_length,
+        batch_size: experiment.extraction.batch_size,
+        dtype: experiment.extraction.dtype.to_string(),
+        revisions: model.revision.iter().map(|revision| ("model".to_owned(), revision.clone())).collect(),
+        digests,
+        profile: BTreeMap::from([
+            ("extraction".to_owned(), keys.extraction_profile.clone()),
+            ("comparison".to_owned(), keys.comparison_profile.clone()),
+        ]),
+        versions: BTreeMap::from([("lsa".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+        timings: timings(prepared.as_ref(), &shards, trials),
+        warnings: warnings(experiment, prepared.as_ref(), &shards),
+        ..Metadata::default()
+    })
+}
+
+async fn texts_record(
+    store: &Store,
+    texts_key: lsa_common::id::Digest,
+) -> Result<Option<TextsRecord>, StoreError> {
+    let found = survey::texts(store, texts_key).await?;
+    let Some(found) = found.values().next() else { return Ok(None) };
+    store.get_json(&layout::texts_commit(texts_key, found.generation)).await.map(Some)
+}
+
+/// Worker seconds per stage, from the records, so that they are the same whenever they are written out.
+fn timings(
+    prepared: Option<&TextsRecord>,
+    shards: &BTreeMap<u32, ShardRecord>,
+    trials: &[Trial],
+) -> BTreeMap<String, f64> {
+    let seconds = |ms: u64| ms as f64 / 1000.0;
+    // Trials of one unit share its attempt and its time.
+    let attempts: BTreeSet<(AttemptId, u64)> =
+        trials.iter().map(|(_, record)| (record.writer.attempt, record.writer.elapsed_ms)).collect();
+    BTreeMap::from([
+        ("prepare".to_owned(), seconds(prepared.map_or(0, |record| record.writer.elapsed_ms))),
+        ("extract".to_owned(), seconds(shards.values().map(|shard| shard.writer.elapsed_ms).sum())),
+        ("compare".to_owned(), seconds(attempts.iter().map(|(_, ms)| ms).sum())),
+    ])
+}
+
+/// What a reader should know before trusting the numbers.
+fn warnings(
+    experiment: &Experiment,
+    prepared: Option<&TextsRecord>,
+    shards: &BTreeMap<u32, ShardRecord>,
+) -> Vec<String> {
+    let mut warnings = experiment.warnings.clone();
+    let mut count = |n: u64, what: &str| {
+        if n > 0 {
+            warnings.push(format!("{n} {what}"));
+        }
+    };
+    if let Some(record) = prepared {
+        count(record.n_blank, "whitespace-only lines were skipped");
+        count(record.n_bad, "unreadable rows were skipped");
+        count(record.n_duplicates, "texts repeat an earlier one");
+    }
+    let notes = || shards.values().map(|shard| &shard.notes);
+    count(
+        notes().map(|note| note.n_truncated).sum(),
+        &format!("texts were cut to {} tokens", experiment.extraction.max_length),
+    );
+    count(
+        notes().map(|note| note.rows_without_tokens.len() as u64).sum(),
+        "texts without tokens were left out",
+    );
+    let redone = notes().flat_map(|note| &note.rows_redone).map(|(_, rows)| rows).sum();
+    count(redone, "row and layer values were not finite in half precision and were redone in float32");
+    if notes().any(|note| note.split) {
+        warnings.push(
+            "a batch did not fit the device and was split; bytes may differ from an unsplit run".to_owned(),
+        );
+    }
+    warnings
+}

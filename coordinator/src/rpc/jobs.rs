@@ -1,0 +1,370 @@
+//! What clients ask: submit, look, cancel, fetch.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lsa_common::id::{Digest, JobId};
+use lsa_common::job::JobSpec;
+use lsa_common::layout;
+use lsa_common::record::RunState;
+use lsa_common::store::StoreError;
+use lsa_common::wire::WireError;
+use lsa_common::wire::job as pb;
+use lsa_common::wire::job::jobs_server::Jobs;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::chain;
+use crate::driver::handle::{Handle, JobSnapshot, OutputFor, SubmitError};
+use crate::journal::{self, EndedJob, JournalError};
+use crate::results::Results;
+use crate::scheduler::ExperimentStatus;
+
+/// How often a watcher is told how far a job is.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// Bytes of one chunk of a result file.
+const CHUNK: usize = 1 << 20;
+/// Bytes of one input file; a model's weights are the largest.
+const INPUT_BYTES_MAX: u64 = 64 << 30;
+
+/// The service that clients speak to.
+pub struct JobsService {
+    handle: Handle,
+}
+
+impl JobsService {
+    /// Questions of clients, answered from the driver and the bucket.
+    pub fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+
+    async fn known(&self, request: Request<pb::JobRequest>) -> Result<Known, Status> {
+        let text = request.into_inner().job_id;
+        self.find(&text).await
+    }
+
+    /// A job by its id, or by a beginning of it that fits no other.
+    async fn find(&self, text: &str) -> Result<Known, Status> {
+        if let Ok(job) = text.parse::<JobId>() {
+            if let Some(live) = self.handle.job(&job).await {
+                return Ok(Known::Live(Box::new(live)));
+            }
+            if let Some(ended) = journal::ended(self.handle.store(), &job).await.map_err(journal_status)? {
+                return Ok(Known::Ended(Box::new(ended)));
+            }
+        }
+        let ids = journal::job_ids(self.handle.store()).await.map_err(|e| store_status(&e))?;
+        let fitting: Vec<&JobId> = ids.iter().filter(|id| id.as_str().starts_with(text)).collect();
+        match fitting[..] {
+            [job] if !text.is_empty() && job.as_str() != text => Box::pin(self.find(job.as_str())).await,
+            [] | [_] => {
+                Err(Status::not_found(format!("there is no job {text:?}; `lsa-coordinator jobs` lists them")))
+            }
+            _ => Err(Status::not_found(format!(
+                "{} jobs begin with {text:?}; give more of the id",
+                fitting.len()
+            ))),
+        }
+    }
+}
+
+enum Known {
+    Live(Box<JobSnapshot>),
+    Ended(Box<EndedJob>),
+}
+
+impl Known {
+    fn status(&self) -> pb::JobStatus {
+        match self {
+            Self::Live(snapshot) => live_to_pb(snapshot),
+            Self::Ended(ended) => ended_to_pb(ended),
+        }
+    }
+}
+
+type Stream2<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Jobs for JobsService {
+    type WatchJobStream = Stream2<pb::JobStatus>;
+    type FetchResultStream = Stream2<pb::ResultChunk>;
+
+    async fn missing_inputs(
+        &self,
+        request: Request<pb::InputDigests>,
+    ) -> Result<Response<pb::InputDigests>, Status> {
+        let mut missing = Vec::new();
+        for text in request.into_inner().sha256 {
+            let digest: Digest = text.parse().map_err(|e| WireError::invalid("sha256", e))?;
+            let size =
+                self.handle.store().size(&layout::input(digest)).await.map_err(|e| store_status(&e))?;
+            if size.is_none() {
+                missing.push(text);
+            }
+        }
+        Ok(Response::new(pb::InputDigests { sha256: missing }))
+    }
+
+    async fn put_input(
+        &self,
+        request: Request<Streaming<pb::InputChunk>>,
+    ) -> Result<Response<pb::PutInputReply>, Status> {
+        let mut chunks = request.into_inner();
+        let first = chunks.message().await?.ok_or_else(|| WireError::missing("chunk"))?;
+        let digest: Digest = first.sha256.parse().map_err(|e| WireError::invalid("chunk.sha256", e))?;
+        if first.size > INPUT_BYTES_MAX {
+            let fault = format!("{} bytes, at most {INPUT_BYTES_MAX} are taken", first.size);
+            return Err(WireError::invalid("chunk.size", fault).into());
+        }
+        let size = first.size;
+        let mut upload =
+            self.handle.store().upload(&layout::input(digest)).await.map_err(|e| store_status(&e))?;
+        let mut next = Some(first);
+        while let Some(chunk) = next {
+            if upload.size() + chunk.data.len() as u64 > size {
+                return Err(WireError::invalid("chunk.data", "more bytes than the first chunk said").into());
+            }
+            upload.write(&chunk.data).await.map_err(|e| store_status(&e))?;
+            next = chunks.message().await?;
+        }
+        let found = upload.digest();
+        if upload.size() != size || found != digest {
+            let fault =
+                format!("{} bytes with digest {found}, announced were {size} with {digest}", upload.size());
+            return Err(WireError::invalid("chunk.data", fault).into());
+        }
+        upload.finish().await.map_err(|e| store_status(&e))?;
+        Ok(Response::new(pb::PutInputReply {}))
+    }
+
+    async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitReply>, Status> {
+        let spec: JobSpec = serde_json::from_str(&request.into_inner().spec_json)
+            .map_err(|e| WireError::invalid("spec_json", e))?;
+        let accepted = self.handle.submit(spec, OutputFor::Bucket).await.map_err(|error| match &error {
+            SubmitError::Spec(_) => Status::invalid_argument(chain(&error)),
+            SubmitError::Store(_) | SubmitError::Closed => Status::unavailable(chain(&error)),
+        })?;
+        let reply = pb::SubmitReply {
+            job_id: accepted.job.to_string(),
+            run: accepted.run,
+            attached: accepted.attached,
+        };
+        Ok(Response::new(reply))
+    }
+
+    async fn get_job(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::JobStatus>, Status> {
+        Ok(Response::new(self.known(request).await?.status()))
+    }
+
+    async fn watch_job(
+        &self,
+        request: Request<pb::JobRequest>,
+    ) -> Result<Response<Self::WatchJobStream>, Status> {
+        let known = self.known(request).await?;
+        let (sender, statuses) = mpsc::channel(4);
+        let handle = self.handle.clone();
+        tokio::spawn(async move {
+            let mut status = known.status();
+            let mut live = match known {
+                Known::Live(snapshot) => Some(snapshot),
+                Known::Ended(_) => None,
+            };
+            let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+            loop {
+                let ended = live.as_ref().is_none_or(|snapshot| snapshot.written);
+                // Only a watcher that has gone away refuses.
+                if sender.send(Ok(status)).await.is_err() || ended {
+                    return;
+                }
+                ticks.tick().await;
+                let Some(job) = live.as_ref().map(|snapshot| snapshot.job.clone()) else { return };
+                let Some(snapshot) = handle.job(&job).await else { return };
+                status = live_to_pb(&snapshot);
+                live = Some(Box::new(snapshot));
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(statuses))))
+    }
+
+    async fn list_jobs(&self, _: Request<pb::ListJobsRequest>) -> Result<Response<pb::JobList>, Status> {
+        let live = self.handle.jobs().await;
+        let mut jobs: Vec<pb::JobStatus> = live.iter().map(live_to_pb).collect();
+        let ids = journal::job_ids(self.handle.store()).await.map_err(|e| store_status(&e))?;
+        for id in ids.iter().filter(|id| live.iter().all(|job| job.job != **id)) {
+            if let Some(ended) = journal::ended(self.handle.store(), id).await.map_err(journal_status)? {
+                jobs.push(ended_to_pb(&ended));
+            }
+        }
+        Ok(Response::new(pb::JobList { jobs }))
+    }
+
+    async fn list_workers(
+        &self,
+        _: Request<pb::ListWorkersRequest>,
+    ) -> Result<Response<pb::WorkerList>, Status> {
+        let workers = self.handle.workers().await.into_iter().map(|worker| pb::WorkerStatus {
+            worker_id: worker.worker.to_string(),
+            device: worker.info.device,
+            threads: worker.info.threads,
+            memory_bytes: worker.info.memory_bytes,
+            numeric_profile: worker.info.numeric_profile,
+            doing: worker.doing,
+            connected: worker.connected,
+        });
+        let epoch = self.handle.identity().epoch.0;
+        Ok(Response::new(pb::WorkerList { workers: workers.collect(), epoch }))
+    }
+
+    async fn cancel(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::JobStatus>, Status> {
+        match self.known(request).await? {
+            Known::Live(snapshot) => {
+                self.handle.cancel(&snapshot.job).await;
+                let snapshot = self.handle.job(&snapshot.job).await.unwrap_or(*snapshot);
+                Ok(Response::new(live_to_pb(&snapshot)))
+            }
+            Known::Ended(ended) => Ok(Response::new(ended_to_pb(&ended))),
+        }
+    }
+
+    async fn logs(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::LogLines>, Status> {
+        let lines = match self.known(request).await? {
+            Known::Live(snapshot) => snapshot.log,
+            Known::Ended(ended) => {
+                journal::failures(self.handle.store(), &ended.job, ended.run).await.map_err(journal_status)?
+            }
+        };
+        Ok(Response::new(pb::LogLines { lines }))
+    }
+
+    async fn list_results(
+        &self,
+        request: Request<pb::JobRequest>,
+    ) -> Result<Response<pb::ResultList>, Status> {
+        let results = self.results(self.known(request).await?).await?;
+        let files = results.files().into_iter().map(|(path, size)| pb::ResultFile { path, size });
+        Ok(Response::new(pb::ResultList { files: files.collect() }))
+    }
+
+    async fn fetch_result(
+        &self,
+        request: Request<pb::FetchRequest>,
+    ) -> Result<Response<Self::FetchResultStream>, Status> {
+        let request = request.into_inner();
+        let results = self.results(self.find(&request.job_id).await?).await?;
+        let bytes = results.read(&request.path).await.map_err(|e| Status::not_found(chain(&e)))?;
+        let pieces: Vec<Bytes> = (0..bytes.len().max(1))
+            .step_by(CHUNK)
+            .map(|start| bytes.slice(start.min(bytes.len())..(start + CHUNK).min(bytes.len())))
+            .collect();
+        let chunks = tokio_stream::iter(pieces).map(|data| Ok(pb::ResultChunk { data }));
+        Ok(Response::new(Box::pin(chunks)))
+    }
+}
+
+impl JobsService {
+    async fn results(&self, known: Known) -> Result<Results, Status> {
+        let (job, run, spec, over) = match known {
+            Known::Live(snapshot) => {
+                (snapshot.job.clone(), snapshot.run, (*snapshot.spec).clone(), snapshot.written)
+            }
+            Known::Ended(ended) => (ended.job, ended.run, ended.spec, true),
+        };
+        if !over {
+            let fault =
+                format!("job {job} is still running; `lsa-coordinator watch {job}` tells when it is done");
+            return Err(Status::failed_precondition(fault));
+        }
+        Results::open(self.handle.store(), &job, run, spec).await.map_err(|e| Status::unavailable(chain(&e)))
+    }
+}
+
+fn store_status(error: &StoreError) -> Status {
+    Status::unavailable(chain(error))
+}
+
+fn journal_status(error: JournalError) -> Status {
+    Status::unavailable(chain(&error))
+}
+
+fn state_to_pb(state: RunState) -> pb::JobState {
+    match state {
+        RunState::Running => pb::JobState::Running,
+        RunState::Done => pb::JobState::Done,
+        RunState::Partial => pb::JobState::Partial,
+        RunState::Failed => pb::JobState::Failed,
+        RunState::Cancelled => pb::JobState::Cancelled,
+    }
+}
+
+fn live_to_pb(snapshot: &JobSnapshot) -> pb::JobStatus {
+    let view = &snapshot.view;
+    // A job whose results are still being written is not over for its owner.
+    let state = if snapshot.written { view.state } else { RunState::Running };
+    let state = if snapshot.error.is_some() { RunState::Failed } else { state };
+    let experiment = |(experiment, status): (&lsa_common::job::Experiment, &ExperimentStatus)| {
+        let (state, error) = match status {
+            ExperimentStatus::Waiting => ("running", ""),
+            ExperimentStatus::Merging => ("merging", ""),
+            ExperimentStatus::Done => ("done", ""),
+            ExperimentStatus::Failed(message) => ("failed", message.as_str()),
+            ExperimentStatus::Cancelled => ("cancelled", ""),
+        };
+        pb::ExperimentStatus {
+            name: experiment.name.clone(),
+            state: state.to_owned(),
+            error: error.to_owned(),
+        }
+    };
+    pb::JobStatus {
+        job_id: snapshot.job.to_string(),
+        run: snapshot.run,
+        name: snapshot.spec.name.clone(),
+        state: state_to_pb(state).into(),
+        waiting: snapshot.error.clone().or_else(|| view.waiting.clone()).unwrap_or_default(),
+        units_total: view.units_total,
+        units_done: view.units_done,
+        units_run: view.units_run,
+        fraction: view.fraction,
+        experiments: snapshot.spec.experiments.iter().zip(&view.experiments).map(experiment).collect(),
+        leases: view
+            .leases
+            .iter()
+            .map(|lease| pb::LeaseStatus {
+                unit_id: lease.unit.to_string(),
+                attempt_id: lease.attempt.to_string(),
+                attempt_number: lease.attempt_number,
+                worker_id: lease.worker.to_string(),
+                what: lease.what.clone(),
+                done: lease.progress.0,
+                total: lease.progress.1,
+            })
+            .collect(),
+        elapsed_ms: snapshot.elapsed_ms,
+    }
+}
+
+fn ended_to_pb(ended: &EndedJob) -> pb::JobStatus {
+    let experiment = |(name, end): (&String, &lsa_common::record::ExperimentEnd)| pb::ExperimentStatus {
+        name: name.clone(),
+        state: end.state.clone(),
+        error: end.error.clone().unwrap_or_default(),
+    };
+    let status = &ended.status;
+    pb::JobStatus {
+        job_id: ended.job.to_string(),
+        run: ended.run,
+        name: ended.spec.name.clone(),
+        state: state_to_pb(status.state).into(),
+        waiting: String::new(),
+        units_total: status.units_total,
+        units_done: status.units_total,
+        units_run: status.units_run,
+        fraction: if status.state == RunState::Done { 1.0 } else { 0.0 },
+        experiments: status.experiments.iter().map(experiment).collect(),
+        leases: Vec::new(),
+        elapsed_ms: status.elapsed_ms,
+    }
+}

@@ -1,0 +1,45 @@
+//! Which work first, and how long to wait after a failure. Pure functions.
+
+use std::collections::BTreeMap;
+
+use lsa_common::id::JobId;
+use rand_core::Rng;
+
+use crate::plan::WorkId;
+
+const BACK_OFF_FIRST_MS: u64 = 1_000;
+const BACK_OFF_MAX_MS: u64 = 60_000;
+
+/// How long a unit rests after its `failures`-th failed attempt: 1 s, doubled to 60 s, ± 20 %.
+pub fn back_off_ms(failures: u32, generator: &mut impl Rng) -> u64 {
+    let doublings = failures.saturating_sub(1).min(16);
+    let plain = (BACK_OFF_FIRST_MS << doublings).min(BACK_OFF_MAX_MS);
+    let fifth = plain / 5;
+    plain - fifth + generator.next_u64() % (2 * fifth + 1)
+}
+
+/// The works to try for a worker, in order: the one it did last (its model is loaded, its rows are cached), then the
+/// works of the jobs in their order, each job's in its own.
+pub fn works_for(jobs: &[JobId], works: &BTreeMap<JobId, Vec<WorkId>>, last: Option<WorkId>) -> Vec<WorkId> {
+    let of_jobs = jobs.iter().filter_map(|job| works.get(job)).flatten().copied();
+    let wanted: Vec<WorkId> = of_jobs.collect();
+    let last = last.filter(|last| wanted.contains(last));
+    last.into_iter().chain(wanted.iter().copied().filter(|work| Some(*work) != last)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn back_off_doubles_up_to_a_minute_with_jitter() {
+        let mut generator = ChaCha8Rng::from_seed([1; 32]);
+        for (failures, plain) in [(1, 1_000), (2, 2_000), (5, 16_000), (7, 60_000), (99, 60_000)] {
+            let waited = back_off_ms(failures, &mut generator);
+            assert!((plain * 8 / 10..=plain * 12 / 10).contains(&waited), "{failures}: {waited}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What a person may know of the state: jobs, leases, why nothing moves.
+
+use lsa_common::id::{AttemptId, JobId, UnitId, WorkerId};
+use lsa_common::record::RunState;
+
+use super::work::WorkStatus;
+use super::{ExperimentStatus, State};
+use crate::plan::Work;
+
+/// A job as its owner sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobView {
+    /// Running, or how it ended.
+    pub state: RunState,
+    /// Why nothing moves, if nothing does.
+    pub waiting: Option<String>,
+    /// Units needed in all.
+    pub units_total: u64,
+    /// Units done or found done.
+    pub units_done: u64,
+    /// Units that this run did itself.
+    pub units_run: u64,
+    /// Share of the work that is done, from 0 to 1; running units count by their progress.
+    pub fraction: f64,
+    /// Per experiment, in the spec's order.
+    pub experiments: Vec<ExperimentStatus>,
+    /// Live leases.
+    pub leases: Vec<LeaseView>,
+}
+
+/// A live lease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaseView {
+    /// On what.
+    pub unit: UnitId,
+    /// What that is, for a person.
+    pub what: String,
+    /// Under which attempt.
+    pub attempt: AttemptId,
+    /// How many attempts so far.
+    pub attempt_number: u32,
+    /// To whom.
+    pub worker: WorkerId,
+    /// Done, of a total.
+    pub progress: (u64, u64),
+}
+
+impl State {
+    /// A job as its owner sees it.
+    pub fn job_view(&self, id: &JobId) -> Option<JobView> {
+        let job = self.jobs.get(id)?;
+        let experiments = job.experiments.iter().map(|e| e.status.clone()).collect();
+        if let (Some(state), Some(last)) = (job.ended, &job.last_view) {
+            return Some(JobView { state, experiments, waiting: None, leases: Vec::new(), ..last.clone() });
+        }
+        let mut view = JobView {
+            state: job.ended.unwrap_or(RunState::Running),
+            waiting: None,
+            units_total: 0,
+            units_done: 0,
+            units_run: 0,
+            fraction: 0.0,
+            experiments,
+            leases: Vec::new(),
+        };
+        let (mut weight_done, mut weight_total) = (0.0, 0.0);
+        for work in job.works.iter().filter_map(|work| self.works.get(work)) {
+            let n_units = u64::from(work.work.n_units());
+            // Every work counts a little, however cheap, so that the share moves from the start.
+            let weight = work.work.flop as f64 + 1e9;
+            let mut done = work.n_done as f64;
+            for (index, unit) in &work.units {
+                let Some(lease) = unit.lease() else { continue };
+                let (part, of) = lease.progress;
+                if of > 0 {
+                    done += (part.min(of) as f64) / of as f64;
+                }
+                view.leases.push(LeaseView {
+                    unit: work.work.unit_id(*index),
+                    what: work.payload(*index).map(|payload| payload.describe()).unwrap_or_default(),
+                    attempt: lease.attempt,
+                    attempt_number: unit.attempts,
+                    worker: lease.worker.clone(),
+                    progress: lease.progress,
+                });
+            }
+            view.units_total += n_units;
+            view.units_done += work.n_done;
+            view.units_run += work.n_done.saturating_sub(work.n_found);
+            weight_total += weight;
+            weight_done += weight * (done / n_units.max(1) as f64).min(1.0);
+        }
+        view.fraction = if weight_total > 0.0 { weight_done / weight_total } else { 0.0 };
+        if view.state == RunState::Running && view.leases.is_empty() {
+            view.waiting = self.why_waiting(id);
+        }
+        Some(view)
+    }
+
+    /// Whether a running job needs the unit.
+    pub fn wants(&self, job: &JobId, unit: &UnitId) -> bool {
+        let work = Work::parse_unit_id(unit).and_then(|(work, _)| self.works.get(&work));
+        work.is_some_and(|work| work.jobs.contains(job))
+    }
+
+    fn why_waiting(&self, id: &JobId) -> Option<String> {
+        let job = self.jobs.get(id)?;
+        let connected: Vec<_> = self.workers.values().filter(|worker| worker.connected).collect();
+        if connected.is_empty() {
+            return Some(
+                "no worker is connected; start one with `lsa-worker serve --coordinator URL`".to_owned(),
+            );
+        }
+        let largest = connected.iter().map(|worker| worker.memory_bytes).max().unwrap_or(0);
+        for work in job.works.iter().filter_map(|work| self.works.get(work)) {
+            if !matches!(work.status, WorkStatus::Unbound | WorkStatus::Open) {
+                continue;
+            }
+            let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+            if work.work.memory_bytes > largest {
+                return Some(format!(
+                    "a unit needs {:.1} GiB, the largest worker has {:.1} GiB; lower batch_size or add a larger worker",
+                    gib(work.work.memory_bytes),
+                    gib(largest)
+                ));
+            }
+            let bound = &work.numeric_profile;
+            if !bound.is_empty() && connected.iter().all(|worker| worker.numeric_profile != *bound) {
+                return Some(format!(
+                    "it was begun by workers of the profile {bound:?} and none of the connected ones is of it; \
+                     connect such a worker, or submit again to begin afresh"
+                ));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,182 @@
+//! What the bucket holds of a work already, and the binding of a work to a numeric profile.
+//!
+//! Listings tell which records there are and whether the objects that they name exist with the right size. Digests
+//! are checked by whoever reads an object; damage found then makes the item work to do again.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use lsa_common::id::{Digest, JobId};
+use lsa_common::key::{comparison_key, extraction_key};
+use lsa_common::layout;
+use lsa_common::model::Pooling;
+use lsa_common::record::{ProfileBinding, ShardRecord, StoredObject, TextsRecord};
+use lsa_common::store::{Listed, Store, StoreError};
+
+use crate::identity::Identity;
+use crate::plan::{Comparison, Extraction, What, Work};
+use crate::scheduler::event::{Found, Item, Survey};
+
+/// Records read at once.
+const READS_AT_ONCE: usize = 16;
+
+/// Binds the work to a profile (an earlier binding wins) and lists what is there of it.
+///
+/// `runs` are the runs that want the work; `extraction_key` is that of the rows a comparison reads.
+pub async fn survey(
+    store: &Store,
+    identity: &Identity,
+    work: &Work,
+    runs: &[(JobId, u32)],
+    numeric_profile: &str,
+    rows_key: Option<Digest>,
+) -> Result<Survey, StoreError> {
+    let (numeric_profile, key) = match &work.what {
+        What::Prepare { texts_key, .. } => (String::new(), Some(*texts_key)),
+        What::Extract(extraction) => {
+            let profile = bind(store, identity, runs, extraction.base_key, numeric_profile).await?;
+            let key = extraction_key(extraction.base_key, &profile);
+            (profile, Some(key))
+        }
+        What::Compare(comparison) => {
+            let profile = bind(store, identity, runs, comparison.base_key, numeric_profile).await?;
+            let key = rows_key.map(|rows_key| comparison_key(comparison.base_key, rows_key, &profile));
+            (profile, key)
+        }
+    };
+    Ok(Survey { numeric_profile, ..look(store, work, key).await? })
+}
+
+/// Lists what is there of a work under `key`; binds nothing.
+pub async fn look(store: &Store, work: &Work, key: Option<Digest>) -> Result<Survey, StoreError> {
+    let found = match (&work.what, key) {
+        (What::Prepare { .. }, Some(key)) => texts(store, key).await?,
+        (What::Extract(extraction), Some(key)) => shards(store, key, extraction).await?,
+        (What::Compare(comparison), Some(key)) => trials(store, key, comparison).await?,
+        (_, None) => BTreeMap::new(),
+    };
+    Ok(Survey { numeric_profile: String::new(), key, found })
+}
+
+/// The profile to which each of the runs binds the base key: the first one that any of them was bound to.
+async fn bind(
+    store: &Store,
+    identity: &Identity,
+    runs: &[(JobId, u32)],
+    base_key: Digest,
+    numeric_profile: &str,
+) -> Result<String, StoreError> {
+    let mut bound = numeric_profile.to_owned();
+    for (job, run) in runs {
+        let key = layout::run_profile(job, *run, base_key);
+        let binding =
+            ProfileBinding { numeric_profile: bound.clone(), coordinator: identity.coordinator.clone() };
+        // Read back in any case: an earlier coordinator of this run may have bound it.
+        store.create_json(&key, &binding).await?;
+        bound = store.get_json::<ProfileBinding>(&key).await?.numeric_profile;
+    }
+    Ok(bound)
+}
+
+type FoundItems = BTreeMap<(u32, Item), Found>;
+
+/// The record of prepared texts, if there is one.
+pub async fn texts(store: &Store, texts_key: Digest) -> Result<FoundItems, StoreError> {
+    let listed = store.list(&layout::texts_commits(texts_key)).await?;
+    let name = |object: &Listed| object.key.rsplit('/').next().and_then(layout::parse_generation);
+    let Some(generation) = listed.iter().filter_map(name).max() else { return Ok(BTreeMap::new()) };
+    let record: Option<TextsRecord> = readable(store, &layout::texts_commit(texts_key, generation)).await?;
+    let mut intact = record.is_some();
+    for part in record.iter().flat_map(|record| &record.parts) {
+        intact &= store.size(&part.key).await? == Some(part.size);
+    }
+    Ok(BTreeMap::from([((0, Item::Texts), Found { generation, intact })]))
+}
+
+async fn shards(store: &Store, key: Digest, extraction: &Extraction) -> Result<FoundItems, StoreError> {
+    let mut found = BTreeMap::new();
+    for pooling in &extraction.poolings {
+        let listed = store.list(&layout::embeddings(key, *pooling)).await?;
+        let sizes: BTreeMap<&str, u64> =
+            listed.iter().map(|object| (object.key.as_str(), object.size)).collect();
+        let commits = layout::embeddings_commits(key, *pooling);
+        let newest = newest_records(listed.iter().filter(|object| object.key.starts_with(&commits)));
+        let looked: Vec<_> = stream::iter(newest)
+            .map(|(shard, generation)| shard_found(store, &sizes, key, *pooling, shard, generation))
+            .buffer_unordered(READS_AT_ONCE)
+            .try_collect()
+            .await?;
+        found.extend(looked.into_iter().map(|(shard, state)| ((shard, Item::Rows(*pooling)), state)));
+    }
+    Ok(found)
+}
+
+async fn shard_found(
+    store: &Store,
+    sizes: &BTreeMap<&str, u64>,
+    key: Digest,
+    pooling: Pooling,
+    shard: u32,
+    generation: u32,
+) -> Result<(u32, Found), StoreError> {
+    let record: Option<ShardRecord> =
+        readable(store, &layout::embeddings_commit(key, pooling, shard, generation)).await?;
+    let is_there = |object: &StoredObject| sizes.get(object.key.as_str()) == Some(&object.size);
+    let intact = record.is_some_and(|record| record.layers.iter().all(|layer| is_there(&layer.object)));
+    Ok((shard, Found { generation, intact }))
+}
+
+async fn trials(store: &Store, key: Digest, comparison: &Comparison) -> Result<FoundItems, StoreError> {
+    let listed = store.list(&layout::trials(key)).await?;
+    let newest = newest_records(listed.iter());
+    let wanted = newest.into_iter().filter(|(trial, _)| *trial < comparison.settings.trials);
+    Ok(wanted
+        .map(|(trial, generation)| ((trial, Item::Trial(trial)), Found { generation, intact: true }))
+        .collect())
+}
+
+/// The highest generation of each number.
+fn newest_records<'a>(listed: impl Iterator<Item = &'a Listed>) -> BTreeMap<u32, u32> {
+    let mut newest = BTreeMap::new();
+    for object in listed {
+        let Some((number, generation)) = object.key.rsplit('/').next().and_then(layout::parse_record_name)
+        else {
+            continue;
+        };
+        let known = newest.entry(number).or_insert(generation);
+        *known = generation.max(*known);
+    }
+    newest
+}
+
+/// A record, or nothing where it cannot be read as one: the next generation replaces it.
+async fn readable<T: serde::de::DeserializeOwned>(store: &Store, key: &str) -> Result<Option<T>, StoreError> {
+    match store.get_json(key).await {
+        Ok(record) => Ok(Some(record)),
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The highest trial generation of a comparison, by trial; for those who read the matrices.
+pub async fn trial_generations(store: &Store, key: Digest) -> Result<BTreeMap<u32, u32>, StoreError> {
+    Ok(newest_records(store.list(&layout::trials(key)).await?.iter()))
+}
+
+/// The newest shard records of one extraction and pooling, by shard.
+pub async fn shard_records(
+    store: &Store,
+    key: Digest,
+    pooling: Pooling,
+) -> Result<BTreeMap<u32, ShardRecord>, StoreError> {
+    let listed = store.list(&layout::embeddings_commits(key, pooling)).await?;
+    let newest = newest_records(listed.iter());
+    stream::iter(newest)
+        .map(|(shard, generation)| async move {
+            let record = store.get_json(&layout::embeddings_commit(key, pooling, shard, generation)).await?;
+            Ok((shard, record))
+        })
+        .buffered(READS_AT_ONCE)
+        .try_collect()
+        .await
+}
