@@ -72,8 +72,8 @@ pub enum ModelSourceError {
     },
     /// A hub id that is not on this machine.
     #[error(
-        "model {id:?} at revision {revision:?} is not in the local cache {}, and download is not available yet; \
-         give a folder, or fetch it with: huggingface-cli download {id} --revision {revision}",
+        "model {id:?} at revision {revision:?} is not in the local cache {} (which holds {known}), and download is not \
+         available yet; give a folder, or fetch it with: huggingface-cli download {id} --revision {revision}",
         .cache.display()
     )]
     NotCached {
@@ -83,6 +83,8 @@ pub enum ModelSourceError {
         revision: String,
         /// Where it was looked for.
         cache: PathBuf,
+        /// The models that are there.
+        known: String,
     },
     /// The folder lacks a file that every model has.
     #[error("model folder {} has no {file}; fetch the model again", .folder.display())]

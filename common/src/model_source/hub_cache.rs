@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+use hf_hub::HFClient;
+
 use super::{ModelFolder, ModelSourceError};
 
 /// A ref file holds one commit hash; anything longer is no ref.
@@ -57,8 +59,37 @@ impl HubCache {
                 id: id.to_owned(),
                 revision: revision.to_owned(),
                 cache: self.root.clone(),
+                known: known_list(&self.models()),
             }),
         }
+    }
+}
+
+impl HubCache {
+    /// The ids of the models in the cache, sorted; empty where it cannot be read.
+    pub fn models(&self) -> Vec<String> {
+        let root = self.root.clone();
+        // The library's scan is asynchronous; a thread of its own can wait for it wherever this is called from.
+        let scan = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            let client = HFClient::builder().cache_dir(root).build().ok()?;
+            runtime.block_on(client.scan_cache().send()).ok()
+        });
+        let repositories = scan.join().ok().flatten().map(|cache| cache.repos).unwrap_or_default();
+        let models = repositories.into_iter().filter(|repository| repository.repo_type == "model");
+        let mut ids: Vec<String> = models.map(|repository| repository.repo_id).collect();
+        ids.sort();
+        ids
+    }
+}
+
+/// What an error says of the models that are there.
+fn known_list(ids: &[String]) -> String {
+    const SHOWN: usize = 8;
+    match ids {
+        [] => "no models".to_owned(),
+        ids if ids.len() <= SHOWN => ids.join(", "),
+        ids => format!("{}, and {} more", ids[..SHOWN].join(", "), ids.len() - SHOWN),
     }
 }
 
@@ -118,6 +149,7 @@ mod tests {
             assert_eq!(found.revision.as_deref(), Some(COMMIT));
             assert!(found.folder.ends_with(COMMIT));
         }
+        assert_eq!(cache.models(), ["owner/name"]);
         for revision in ["bad", "other", "", "../refs/main", "/etc/passwd", &COMMIT.replace('0', "1")] {
             let error = cache.find("owner/name", revision).expect_err(revision);
             assert!(matches!(error, ModelSourceError::NotCached { .. }), "{revision}");
