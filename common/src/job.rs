@@ -14,6 +14,9 @@ use crate::model::{Dtype, PinnedModel, Pooling};
 /// The version of the spec's form; raised when an older coordinator could misread a newer spec.
 pub const SPEC_FORMAT: u32 = 1;
 
+/// Shards of an extraction, and trials of a comparison: more would not fit a scheduler's memory.
+const UNITS_MAX: u32 = 1_000_000;
+
 /// A grid, expanded and pinned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
@@ -138,6 +141,9 @@ impl JobSpec {
             return Err(SpecError::Format(self.format));
         }
         let invalid = |place: String, fault: &str| Err(SpecError::Invalid { place, fault: fault.to_owned() });
+        if self.name.parse::<JobId>().is_err() {
+            return invalid("name".to_owned(), "must be made of letters, digits, '_', '-' and '.'");
+        }
         if self.experiments.is_empty() {
             return invalid("experiments".to_owned(), "there are none");
         }
@@ -158,7 +164,8 @@ impl JobSpec {
         let mut names = std::collections::BTreeSet::new();
         for experiment in &self.experiments {
             let place = || format!("experiments[{}]", experiment.name);
-            if !is_plain_name(&experiment.name) || !names.insert(&experiment.name) {
+            // As strict as an id: the name is a folder of its own.
+            if experiment.name.parse::<JobId>().is_err() || !names.insert(&experiment.name) {
                 return invalid(place(), "the name is not a folder name of its own");
             }
             let (Some(model), Some(texts)) =
@@ -178,9 +185,16 @@ impl JobSpec {
             if !extraction.shard_rows.is_power_of_two() || !(32..=2048).contains(&extraction.shard_rows) {
                 return invalid(place(), "shard_rows must be a power of two from 32 to 2048");
             }
+            if texts.n_texts / extraction.shard_rows > UNITS_MAX {
+                return invalid(place(), "has too many shards; take fewer texts");
+            }
             let similarity = &experiment.similarity;
-            if similarity.trials == 0 || similarity.metrics.is_empty() {
-                return invalid(place(), "needs at least one trial and one metric");
+            if !(1..=UNITS_MAX).contains(&similarity.trials) || similarity.metrics.is_empty() {
+                return invalid(place(), "needs at least one metric, and from one to 1,000,000 trials");
+            }
+            let metrics: std::collections::BTreeSet<_> = similarity.metrics.iter().map(|m| m.name).collect();
+            if metrics.len() < similarity.metrics.len() {
+                return invalid(place(), "names a metric twice");
             }
             if similarity.sample_size == 0 || similarity.sample_size > texts.n_texts {
                 return invalid(place(), "sample_size must be from 1 to the number of texts");

@@ -70,7 +70,7 @@ impl MetricSpec {
         match self.name {
             MetricName::Cka | MetricName::DistanceCorrelation => 2,
             MetricName::Rsa => 3,
-            MetricName::JaccardSimilarity => self.k.unwrap_or(K_DEFAULT) + 1,
+            MetricName::JaccardSimilarity => self.k.unwrap_or(K_DEFAULT).saturating_add(1),
         }
     }
 

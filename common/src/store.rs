@@ -179,16 +179,28 @@ impl Store {
                 return Err(StoreError::Format { found: found.format });
             }
         }
-        // A file system without hard links, for instance, cannot create without overwriting. `format.json` is a fresh
-        // key for the first coordinator only, so the second create below is what tells.
-        let again = serde_json::to_vec(&Format { format: STORE_FORMAT }).expect("a number serialises");
-        match self.create(layout::FORMAT, again.into()).await? {
-            Created::Already => Ok(()),
-            Created::Here => Err(StoreError::NotCreateOnly {
-                url: self.url.clone(),
-                evidence: format!("{} was created twice", layout::FORMAT),
-            }),
+        self.probe().await
+    }
+
+    /// Races creates on a few fresh keys: exactly one may win each, also when the creates come one after the other.
+    async fn probe(&self) -> Result<(), StoreError> {
+        const KEYS: usize = 2;
+        const RACERS: usize = 16;
+        let nonce =
+            Digest::of(format!("{:?} {}", std::time::SystemTime::now(), std::process::id()).as_bytes());
+        for number in 0..KEYS {
+            let key = format!("probe/{}-{number}", nonce.short());
+            let racers = (0..RACERS).map(|racer| self.create(&key, Bytes::from(racer.to_string())));
+            let mut created = futures::future::try_join_all(racers).await?;
+            created.push(self.create(&key, Bytes::from_static(b"late")).await?);
+            self.delete(&key).await?;
+            let winners = created.iter().filter(|created| **created == Created::Here).count();
+            if winners != 1 {
+                let evidence = format!("{winners} of {} creates of one key succeeded", RACERS + 1);
+                return Err(StoreError::NotCreateOnly { url: self.url.clone(), evidence });
+            }
         }
+        Ok(())
     }
 
     /// The content of an object.
@@ -356,6 +368,15 @@ impl Upload {
     /// The digest of the bytes so far.
     pub fn digest(&self) -> Digest {
         Digest(self.hash.clone().finalize().into())
+    }
+
+    /// Throws away what was written.
+    pub async fn abandon(mut self) -> Result<(), StoreError> {
+        self.writer.abort().await.map_err(|source| StoreError::Request {
+            deed: "abandon",
+            key: self.key.clone(),
+            source,
+        })
     }
 
     /// Makes the object visible.

@@ -398,6 +398,7 @@ fn the_examples_are_valid() {
         ("batch.yaml", 3),
         ("compare-models.toml", 3),
         ("dataset-effects.toml", 3),
+        ("demo.toml", 4),
         ("large-models-fp16.toml", 2),
         ("large-scale-analysis.toml", 30),
         ("notebook-reproduction.toml", 6),

@@ -1,6 +1,7 @@
 //! What clients ask: submit, look, cancel, fetch.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,11 +9,11 @@ use lsa_common::id::{Digest, JobId};
 use lsa_common::job::JobSpec;
 use lsa_common::layout;
 use lsa_common::record::RunState;
-use lsa_common::store::StoreError;
+use lsa_common::store::{StoreError, Upload};
 use lsa_common::wire::WireError;
 use lsa_common::wire::job as pb;
 use lsa_common::wire::job::jobs_server::Jobs;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
@@ -33,12 +34,14 @@ const INPUT_BYTES_MAX: u64 = 64 << 30;
 /// The service that clients speak to.
 pub struct JobsService {
     handle: Handle,
+    /// The results fetched last: a client asks for one file after another.
+    listed: Mutex<Option<(JobId, u32, Arc<Results>)>>,
 }
 
 impl JobsService {
     /// Questions of clients, answered from the driver and the bucket.
     pub fn new(handle: Handle) -> Self {
-        Self { handle }
+        Self { handle, listed: Mutex::new(None) }
     }
 
     async fn known(&self, request: Request<pb::JobRequest>) -> Result<Known, Status> {
@@ -71,6 +74,24 @@ impl JobsService {
     }
 }
 
+/// Takes the chunks of one file, as many bytes as the first one announces at most.
+async fn receive(
+    upload: &mut Upload,
+    first: pb::InputChunk,
+    chunks: &mut Streaming<pb::InputChunk>,
+) -> Result<(), Status> {
+    let size = first.size;
+    let mut next = Some(first);
+    while let Some(chunk) = next {
+        if upload.size() + chunk.data.len() as u64 > size {
+            return Err(WireError::invalid("chunk.data", "more bytes than the first chunk said").into());
+        }
+        upload.write(&chunk.data).await.map_err(|e| store_status(&e))?;
+        next = chunks.message().await?;
+    }
+    Ok(())
+}
+
 enum Known {
     Live(Box<JobSnapshot>),
     Ended(Box<EndedJob>),
@@ -85,12 +106,12 @@ impl Known {
     }
 }
 
-type Stream2<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Jobs for JobsService {
-    type WatchJobStream = Stream2<pb::JobStatus>;
-    type FetchResultStream = Stream2<pb::ResultChunk>;
+    type WatchJobStream = Messages<pb::JobStatus>;
+    type FetchResultStream = Messages<pb::ResultChunk>;
 
     async fn missing_inputs(
         &self,
@@ -122,22 +143,19 @@ impl Jobs for JobsService {
         let size = first.size;
         let mut upload =
             self.handle.store().upload(&layout::input(digest)).await.map_err(|e| store_status(&e))?;
-        let mut next = Some(first);
-        while let Some(chunk) = next {
-            if upload.size() + chunk.data.len() as u64 > size {
-                return Err(WireError::invalid("chunk.data", "more bytes than the first chunk said").into());
+        match receive(&mut upload, first, &mut chunks).await {
+            Ok(()) if upload.size() == size && upload.digest() == digest => {
+                upload.finish().await.map_err(|e| store_status(&e))?;
+                Ok(Response::new(pb::PutInputReply {}))
             }
-            upload.write(&chunk.data).await.map_err(|e| store_status(&e))?;
-            next = chunks.message().await?;
+            received => {
+                let (bytes, found) = (upload.size(), upload.digest());
+                upload.abandon().await.map_err(|e| store_status(&e))?;
+                received?;
+                let fault = format!("{bytes} bytes with digest {found}, announced were {size} with {digest}");
+                Err(WireError::invalid("chunk.data", fault).into())
+            }
         }
-        let found = upload.digest();
-        if upload.size() != size || found != digest {
-            let fault =
-                format!("{} bytes with digest {found}, announced were {size} with {digest}", upload.size());
-            return Err(WireError::invalid("chunk.data", fault).into());
-        }
-        upload.finish().await.map_err(|e| store_status(&e))?;
-        Ok(Response::new(pb::PutInputReply {}))
     }
 
     async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitReply>, Status> {
@@ -265,7 +283,7 @@ impl Jobs for JobsService {
 }
 
 impl JobsService {
-    async fn results(&self, known: Known) -> Result<Results, Status> {
+    async fn results(&self, known: Known) -> Result<Arc<Results>, Status> {
         let (job, run, spec, over) = match known {
             Known::Live(snapshot) => {
                 (snapshot.job.clone(), snapshot.run, (*snapshot.spec).clone(), snapshot.written)
@@ -277,7 +295,14 @@ impl JobsService {
                 format!("job {job} is still running; `lsa-coordinator watch {job}` tells when it is done");
             return Err(Status::failed_precondition(fault));
         }
-        Results::open(self.handle.store(), &job, run, spec).await.map_err(|e| Status::unavailable(chain(&e)))
+        let mut listed = self.listed.lock().await;
+        if let Some((_, _, results)) = listed.as_ref().filter(|(known, of, _)| *known == job && *of == run) {
+            return Ok(results.clone());
+        }
+        let results = Results::open(self.handle.store(), &job, run, spec).await;
+        let results = Arc::new(results.map_err(|e| Status::unavailable(chain(&e)))?);
+        *listed = Some((job, run, results.clone()));
+        Ok(results)
     }
 }
 
