@@ -51,13 +51,18 @@ pub enum ClientError {
     Connect {
         /// Where.
         url: String,
-        /// Why.
+        /// Why; the layers between say the same over again.
         #[source]
-        source: tonic::transport::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The coordinator says no.
-    #[error("the coordinator answers: {}", .0.message())]
-    Refused(#[from] tonic::Status),
+    #[error("the coordinator answers: {message}")]
+    Refused {
+        /// What kind of no.
+        code: tonic::Code,
+        /// Why, and how to mend it.
+        message: String,
+    },
     /// A file of this machine.
     #[error("cannot use {path:?}")]
     File {
@@ -72,18 +77,48 @@ pub enum ClientError {
     ResultName(String),
 }
 
+impl ClientError {
+    /// Whether the user asked for something that is not there or makes no sense.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Address { .. } => true,
+            Self::Refused { code, .. } => {
+                matches!(code, tonic::Code::NotFound | tonic::Code::InvalidArgument)
+            }
+            Self::Connect { .. } | Self::File { .. } | Self::ResultName(_) => false,
+        }
+    }
+}
+
+impl From<tonic::Status> for ClientError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused { code: status.code(), message: status.message().to_owned() }
+    }
+}
+
+/// The innermost cause, as a text of its own.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
 impl CoordinatorArgs {
     /// Connects.
     pub async fn connect(&self) -> Result<Client, ClientError> {
         let url = self.coordinator.clone();
-        let endpoint =
-            Endpoint::from_shared(url.clone()).map_err(|_| ClientError::Address { url: url.clone() })?;
+        let endpoint = Endpoint::from_shared(url.clone()).ok().filter(|endpoint| {
+            matches!(endpoint.uri().scheme_str(), Some("http" | "https")) && endpoint.uri().host().is_some()
+        });
+        let endpoint = endpoint.ok_or_else(|| ClientError::Address { url: url.clone() })?;
         let channel = endpoint
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
             .connect()
             .await
-            .map_err(|source| ClientError::Connect { url, source })?;
+            .map_err(|error| ClientError::Connect { url, source: root_cause(&error).into() })?;
         Ok(JobsClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))

@@ -38,10 +38,18 @@ pub struct ServeArgs {
 pub enum DaemonError {
     /// An address that anybody could reach.
     #[error(
-        "--listen {0} can be reached from other machines and nobody is asked who they are; listen on 127.0.0.1, or say \
-         --insecure on a network where everybody is trusted"
+        "{flag} {address} can be reached from other machines and nobody is asked who they are; listen on 127.0.0.1, or \
+         say --insecure on a network where everybody is trusted"
     )]
-    Insecure(SocketAddr),
+    Insecure {
+        /// Which flag names it.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// `--store` does not name a bucket.
+    #[error(transparent)]
+    Bucket(StoreError),
     /// The bucket cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,14 +70,24 @@ pub enum DaemonError {
     Deposed(lsa_common::id::Epoch),
 }
 
+impl DaemonError {
+    /// Whether the command line is at fault.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Insecure { .. } | Self::Bucket(_))
+    }
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(args: &ServeArgs) -> Result<(), DaemonError> {
-    for address in [Some(args.listen), args.listen_http].into_iter().flatten() {
-        if !address.ip().is_loopback() && !args.insecure {
-            return Err(DaemonError::Insecure(address));
+    for (flag, address) in [("--listen", Some(args.listen)), ("--listen-http", args.listen_http)] {
+        match address {
+            Some(address) if !address.ip().is_loopback() && !args.insecure => {
+                return Err(DaemonError::Insecure { flag, address });
+            }
+            Some(_) | None => {}
         }
     }
-    let store = Store::open(&args.store)?;
+    let store = Store::open(&args.store).map_err(DaemonError::Bucket)?;
     store.prepare().await?;
     let waiting = |epoch| eprintln!("waiting: the coordinator of epoch {epoch} leads");
     let mut leadership = leader::acquire(&store, crate::random_id(), waiting).await?;

@@ -26,6 +26,8 @@ use crate::scheduler::event::{Departure, Event};
 const RESPAWNS_MAX: u32 = 10;
 /// How long workers may take to finish their batch after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(8);
+/// The exit code of a worker that was asked for something that it cannot do.
+const WORKER_USAGE: i32 = 2;
 /// How often progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -88,6 +90,12 @@ pub enum LocalError {
         /// How it ended last.
         status: ExitStatus,
     },
+    /// A worker refuses its command line: another try would end the same way.
+    #[error("--device {device}: the worker cannot use it, for the reason that it gives above")]
+    WorkerRefuses {
+        /// Which device.
+        device: String,
+    },
     /// The job was not taken.
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -106,6 +114,13 @@ pub enum LocalError {
     /// The loop is gone.
     #[error("the scheduler ended unexpectedly")]
     Lost,
+}
+
+impl LocalError {
+    /// Whether the command line is at fault.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::WorkerRefuses { .. })
+    }
 }
 
 /// Runs one job to its end, or until Ctrl-C.
@@ -266,6 +281,12 @@ impl Keeper {
                 }
             };
             let status = status.map_err(|source| self.failed(source))?;
+            if *stopped.borrow_and_update() {
+                return Ok(());
+            }
+            if status.code() == Some(WORKER_USAGE) {
+                return Err(LocalError::WorkerRefuses { device: self.place.device.clone() });
+            }
             let departure = Departure::Exited { faulted: is_fault(status) };
             self.handle.event(Event::WorkerLeft { worker: worker.clone(), departure }).await;
             tracing::warn!(%worker, "worker ended with {status}");

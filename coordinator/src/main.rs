@@ -15,10 +15,10 @@ use lsa_coordinator::client::show::{self, ListArgs};
 use lsa_coordinator::client::submit::submit;
 use lsa_coordinator::client::{ClientError, CoordinatorArgs, JobArgs};
 use lsa_coordinator::config::{GridArgs, Machine, PlanArgs, RunArgs};
-use lsa_coordinator::daemon::{self, ServeArgs};
+use lsa_coordinator::daemon::{self, DaemonError, ServeArgs};
 use lsa_coordinator::forecast::{self, Forecast};
 use lsa_coordinator::grid::Grid;
-use lsa_coordinator::local::{self, LocalConfig, LocalEnd};
+use lsa_coordinator::local::{self, LocalConfig, LocalEnd, LocalError};
 use lsa_coordinator::maintain::evict::evict;
 use lsa_coordinator::output;
 use lsa_coordinator::progress::Progress;
@@ -97,6 +97,8 @@ struct SubmitArgs {
 
 /// What a user can mend before any work: exit 2.
 const USAGE: u8 = 2;
+/// It could have worked, but did not.
+const FAILED: u8 = 1;
 /// Finished, but some experiments failed.
 const PARTIAL: u8 = 3;
 /// Ctrl-C.
@@ -114,15 +116,12 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         let _telemetry = match telemetry::init(&cli.telemetry, "lsa-coordinator") {
             Ok(telemetry) => telemetry,
-            Err(error) => return fault(&error.into()),
+            Err(error) => return fault(&error.into(), USAGE),
         };
         match execute(cli.command, &cli.telemetry.log).await {
             Ok(code) => ExitCode::from(code),
-            Err(Failure::Usage(error)) => fault(&error),
-            Err(Failure::Other(error)) => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
-            }
+            Err(Failure::Usage(error)) => fault(&error, USAGE),
+            Err(Failure::Other(error)) => fault(&error, exit_code(&error)),
         }
     });
     // Tasks that still wait for the network must not hold up the end.
@@ -130,9 +129,18 @@ fn main() -> ExitCode {
     code
 }
 
-fn fault(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
-    ExitCode::from(USAGE)
+/// Tells all that is wrong, a line each.
+fn fault(error: &anyhow::Error, code: u8) -> ExitCode {
+    lsa_coordinator::chain(&**error).lines().for_each(|line| eprintln!("error: {line}"));
+    ExitCode::from(code)
+}
+
+/// 2 where the user can mend it before any work, 1 where the work failed.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let by_user = error.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage)
+        || error.downcast_ref::<DaemonError>().is_some_and(DaemonError::is_usage)
+        || error.downcast_ref::<LocalError>().is_some_and(LocalError::is_usage);
+    if by_user { USAGE } else { FAILED }
 }
 
 enum Failure {
@@ -160,10 +168,7 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
             Ok(0)
         }
         Command::Serve(args) => {
-            daemon::serve(&args).await.map_err(|error| match error {
-                daemon::DaemonError::Insecure(_) => usage(error),
-                error => error.into(),
-            })?;
+            daemon::serve(&args).await?;
             Ok(0)
         }
         Command::Submit(args) => submit_grid(*args).await,
@@ -203,7 +208,7 @@ fn state_code(state: JobState) -> u8 {
     match state {
         JobState::Unspecified | JobState::Running | JobState::Done => 0,
         JobState::Partial => PARTIAL,
-        JobState::Failed | JobState::Cancelled => 1,
+        JobState::Failed | JobState::Cancelled => FAILED,
     }
 }
 
@@ -296,7 +301,7 @@ async fn run(args: RunArgs, log: &str) -> Result<u8, Failure> {
     Ok(match view.state {
         RunState::Running | RunState::Done => 0,
         RunState::Partial => PARTIAL,
-        RunState::Failed | RunState::Cancelled => 1,
+        RunState::Failed | RunState::Cancelled => FAILED,
     })
 }
 

@@ -66,10 +66,32 @@ pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether files may be written to a directory, which is made where missing.
+/// Whether files may be written to a directory, or to the nearest folder above it where it is still to be made.
+/// Leaves nothing behind.
 pub fn check_writable(directory: &Path) -> Result<(), OutputError> {
     let failed = |source| OutputError::Write { path: directory.to_owned(), source };
-    std::fs::create_dir_all(directory).map_err(failed)?;
-    tempfile::Builder::new().prefix(".lsa-").tempfile_in(directory).map_err(failed)?;
+    // Looked at without following: a link that leads nowhere is there, and nothing can be made in its place.
+    let there = directory.ancestors().find(|folder| folder.symlink_metadata().is_ok());
+    let there = there.unwrap_or(Path::new("."));
+    tempfile::Builder::new().prefix(".lsa-").tempfile_in(there).map_err(failed)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_whether_a_directory_is_writable_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        check_writable(&folder.path().join("a/b")).unwrap();
+        check_writable(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
+        for bad in [file.clone(), file.join("below"), folder.path().join("link/below")] {
+            assert!(check_writable(&bad).is_err(), "{bad:?}");
+        }
+    }
 }

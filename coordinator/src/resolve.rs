@@ -22,18 +22,11 @@ pub const SAMPLE_SIZE_DEFAULT: u32 = 3000;
 /// Why one experiment cannot be run.
 #[derive(Debug, thiserror::Error)]
 enum RequestError {
-    #[error("model {id:?}")]
-    Model {
-        id: String,
-        #[source]
-        source: ModelSourceError,
-    },
-    #[error("dataset {name:?}")]
-    Dataset {
-        name: String,
-        #[source]
-        source: DatasetError,
-    },
+    // Both say themselves which model or file they speak of.
+    #[error(transparent)]
+    Model(#[from] ModelSourceError),
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
     #[error(transparent)]
     Layers(#[from] LayerError),
     #[error(
@@ -121,7 +114,7 @@ impl Known {
         let n_texts = survey.spec.n_texts;
         if n_texts < request.data.num_samples {
             let wanted = request.data.num_samples;
-            warnings.push(format!("{wanted} texts were asked for, {} has {n_texts}", survey.spec.dataset));
+            warnings.push(format!("num_samples is {wanted}, {} has {n_texts} texts", survey.spec.dataset));
         }
         let name = || survey.spec.dataset.clone();
         let sample_size = match request.similarity.sample_size {
@@ -168,7 +161,7 @@ impl Known {
         told(&format!("reading model {}", request.model.id));
         let pinned = model_source::find(&request.model.id, request.model.revision.as_deref())
             .and_then(|folder| folder.pin())
-            .map_err(|source| Fault::from(RequestError::Model { id: request.model.id.clone(), source }));
+            .map_err(|error| Fault::from(RequestError::from(error)));
         let place = pinned.map(|model| {
             self.models.push(model);
             self.models.len() - 1
@@ -189,9 +182,8 @@ impl Known {
             return known.clone().map_err(Fault);
         }
         told(&format!("reading dataset {}", request.dataset));
-        let survey = dataset::survey(&request.dataset, &settings).map_err(|source| {
-            Fault::from(RequestError::Dataset { name: request.dataset.to_string(), source })
-        });
+        let survey = dataset::survey(&request.dataset, &settings)
+            .map_err(|error| Fault::from(RequestError::from(error)));
         let place = survey.map(|survey| {
             self.surveys.push(survey);
             self.surveys.len() - 1

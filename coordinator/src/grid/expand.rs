@@ -29,10 +29,13 @@ pub(super) fn requests(
         sizes.iter().fold(1usize, |product, size| product.saturating_mul(*size)) + singles.len();
     if n_experiments > run.max_experiments as usize {
         let [models, datasets, poolings] = sizes;
+        let beside = match singles.len() {
+            0 => String::new(),
+            n_singles => format!(" + {n_singles} single experiments"),
+        };
         let message = format!(
-            "{models} models × {poolings} poolings × {datasets} datasets + {} single experiments = {n_experiments}, \
-             more than run.max_experiments = {}; shorten the lists, or raise it if that is meant",
-            singles.len(),
+            "{models} models × {poolings} poolings × {datasets} datasets{beside} = {n_experiments}, more than \
+             run.max_experiments = {}; shorten the lists, or raise it if that is meant",
             run.max_experiments
         );
         let place = combinations.and_then(|c| c.models.first()).and_then(|first| first.place.clone());

@@ -110,12 +110,12 @@ pub(super) struct Combinations {
 
 fn combinations(node: &Node, has_experiments: bool, faults: &mut Faults) -> Option<Combinations> {
     let table = Table::open(node, "grid", GRID, faults)?;
-    if table.node("models").is_none() {
-        let empty = table.node("pooling").is_none() && table.node("datasets").is_none();
-        if !(empty && has_experiments) {
-            faults.add(Some(&node.place), "no model is named; add models = [\"…\"] to [grid], or --model");
-        }
+    let lists = ["models", "pooling", "datasets"];
+    if has_experiments && lists.iter().all(|list| table.node(list).is_none()) {
         return None;
+    }
+    if table.node("models").is_none() {
+        faults.add(Some(&node.place), "no model is named; add models = [\"…\"] to [grid], or --model");
     }
     let models = named(&table, "models", faults, model_name);
     let poolings = match table.node("pooling") {
