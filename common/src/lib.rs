@@ -5,6 +5,7 @@
 pub mod architecture;
 pub mod artifact;
 pub mod config;
+mod contained;
 pub mod cost;
 pub mod dataset;
 pub mod failure;

@@ -4,7 +4,6 @@
 //! in its file) and `text` (utf8). The file's metadata names the origin. Equal input gives equal bytes.
 
 use std::ops::Range;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -220,11 +219,7 @@ where
 
 /// Runs the parquet reader, which asserts here and there, so that damaged bytes end in an error.
 fn contained<T>(read: impl FnOnce() -> Result<T, TextsError>) -> Result<T, TextsError> {
-    panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|payload| {
-        let said = payload.downcast_ref::<&str>().map(|said| (*said).to_owned());
-        let said = said.or_else(|| payload.downcast_ref::<String>().cloned());
-        Err(TextsError::Broken(said.unwrap_or_else(|| "the reader panicked".to_owned())))
-    })
+    crate::contained::contained(read).unwrap_or_else(|said| Err(TextsError::Broken(said)))
 }
 
 #[cfg(test)]
