@@ -166,6 +166,18 @@ pub struct PinnedModel {
     pub facts: ModelFacts,
 }
 
+impl PinnedModel {
+    /// What a person calls it; see [`short_name`].
+    pub fn name(&self) -> &str {
+        short_name(&self.id)
+    }
+}
+
+/// The last part of a model's id: the name without its owner, or of a path the last folder.
+pub fn short_name(id: &str) -> &str {
+    id.rsplit('/').find(|part| !matches!(*part, "" | "." | "..")).unwrap_or(id)
+}
+
 /// What is known of a model without loading its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
@@ -196,6 +208,16 @@ pub struct ModelFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_names() {
+        let check = |id: &str, expected: &str| assert_eq!(short_name(id), expected, "{id}");
+        check("bert-base-uncased", "bert-base-uncased");
+        check("BAAI/bge-small-en-v1.5", "bge-small-en-v1.5");
+        check("/models/all-MiniLM-L6-v2/", "all-MiniLM-L6-v2");
+        check("./tiny/.", "tiny");
+        check("..", "..");
+    }
 
     #[test]
     fn layer_choices() {

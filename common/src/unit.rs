@@ -79,7 +79,7 @@ impl Unit {
             Self::Prepare(unit) => format!("prepare {}", unit.texts.dataset),
             Self::Extract(unit) => {
                 let poolings: Vec<_> = unit.poolings.iter().map(|pooling| pooling.as_str()).collect();
-                format!("extract {} · {} · shard {}", unit.model.id, poolings.join(" "), unit.shard)
+                format!("extract {} · {} · shard {}", unit.model.name(), poolings.join(" "), unit.shard)
             }
             Self::Compare(unit) => {
                 let trials: Vec<_> = unit.trials.iter().map(u32::to_string).collect();

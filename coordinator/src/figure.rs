@@ -11,6 +11,8 @@ mod svg;
 
 use std::collections::BTreeMap;
 
+use lsa_common::dataset::DatasetName;
+use lsa_common::model::short_name;
 use resvg::{tiny_skia, usvg};
 
 use crate::metadata::Metadata;
@@ -151,7 +153,11 @@ fn subject(metadata: &Metadata, name: &str) -> String {
         "" => String::new(),
         pooling => format!("{pooling} pooling"),
     };
-    let known = [metadata.model.as_str(), pooling.as_str(), metadata.dataset.as_str()];
+    let dataset = match metadata.dataset.parse::<DatasetName>() {
+        Ok(name) => name.stem().to_owned(),
+        Err(_) => metadata.dataset.clone(),
+    };
+    let known = [short_name(&metadata.model), pooling.as_str(), dataset.as_str()];
     let parts: Vec<&str> = known.into_iter().filter(|part| !part.is_empty()).collect();
     if metadata.model.is_empty() { name.to_owned() } else { parts.join(" · ") }
 }
@@ -212,6 +218,10 @@ mod tests {
         metadata.model = "m".to_owned();
         metadata.dataset = "c4".to_owned();
         assert_eq!(subject(&metadata, "my_results"), "m · c4");
+        metadata.model = "../models/m/".to_owned();
+        metadata.dataset = "file:/data/reviews.jsonl.gz#body".to_owned();
+        assert_eq!(subject(&metadata, "my_results"), "m · reviews");
+        metadata.dataset = "c4".to_owned();
         metadata.pooling = "mean".to_owned();
         metadata.trials = 5;
         metadata.sample_size = 1000;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use lsa_common::dataset::DatasetName;
 use lsa_common::id::{Digest, JobId};
 use lsa_common::job::JobSpec;
 use lsa_common::key::{comparison_key, extraction_key};
@@ -11,7 +13,7 @@ use lsa_common::record::ProfileBinding;
 use lsa_common::store::{Store, StoreError};
 use serde::Serialize;
 
-use crate::plan::{What, Work, WorkId, plan};
+use crate::plan::{Extraction, What, Work, WorkId, plan};
 use crate::scheduler::work::WorkState;
 use crate::survey;
 
@@ -95,7 +97,7 @@ pub async fn forecast(spec: &JobSpec, store: Option<&Store>) -> Result<Forecast,
             None => Surveyed { work: work.id, key: None, units_done: 0 },
         };
         let uses = |id: &&WorkId| needs(&plan.works, **id, work.id);
-        let (stage, what, rows, bytes) = describe(work);
+        let (stage, what, rows, bytes) = describe(work, &plan.works);
         works.push(WorkForecast {
             stage,
             what,
@@ -128,7 +130,7 @@ pub async fn forecast(spec: &JobSpec, store: Option<&Store>) -> Result<Forecast,
     })
 }
 
-fn needs(works: &[std::sync::Arc<Work>], from: WorkId, wanted: WorkId) -> bool {
+fn needs(works: &[Arc<Work>], from: WorkId, wanted: WorkId) -> bool {
     let Some(work) = works.iter().find(|work| work.id == from) else { return false };
     from == wanted || work.depends_on.iter().any(|dependency| needs(works, *dependency, wanted))
 }
@@ -149,24 +151,42 @@ fn describe_experiment(spec: &JobSpec, experiment: &lsa_common::job::Experiment)
 }
 
 /// Stage, what, rows and bytes written.
-fn describe(work: &Work) -> (&'static str, String, u32, u64) {
+fn describe(work: &Work, works: &[Arc<Work>]) -> (&'static str, String, u32, u64) {
     match &work.what {
         What::Prepare { texts, .. } => ("prepare", texts.dataset.clone(), texts.n_texts, texts.file.size),
         What::Extract(extraction) => {
             let poolings: Vec<&str> = extraction.poolings.iter().map(|pooling| pooling.as_str()).collect();
             let layers = extraction.settings.layers.len() as u64;
             let row = u64::from(extraction.model.facts.hidden_size) * 4 * layers * poolings.len() as u64;
-            let what = format!("{} · {}", extraction.model.id, poolings.join(" "));
+            let what = format!("{} · {}", names(extraction, works), poolings.join(" "));
             ("extract", what, extraction.n_texts, row * u64::from(extraction.n_texts))
         }
         What::Compare(comparison) => {
             let settings = &comparison.settings;
             let cells = (comparison.layers.len() * comparison.layers.len()) as u64;
             let bytes = cells * 8 * settings.metrics.len() as u64 * u64::from(settings.trials);
-            let what = format!("{} layers · {}", comparison.layers.len(), comparison.pooling);
+            let of = works.iter().find(|work| work.id == comparison.extraction);
+            let names = match of.map(|work| &work.what) {
+                Some(What::Extract(extraction)) => names(extraction, works),
+                _ => String::new(),
+            };
+            let what = format!("{names} · {} · {} layers", comparison.pooling, comparison.layers.len());
             ("compare", what, settings.sample_size, bytes)
         }
     }
+}
+
+/// Model and dataset of an extraction.
+fn names(extraction: &Extraction, works: &[Arc<Work>]) -> String {
+    let dataset = works.iter().find_map(|work| match &work.what {
+        What::Prepare { texts_key, texts } if *texts_key == extraction.texts_key => {
+            Some(texts.dataset.as_str())
+        }
+        What::Prepare { .. } | What::Extract(_) | What::Compare(_) => None,
+    });
+    let dataset = dataset.and_then(|name| name.parse::<DatasetName>().ok());
+    let stem = dataset.as_ref().map_or("", DatasetName::stem);
+    format!("{} · {stem}", extraction.model.name())
 }
 
 struct Surveyed {
@@ -199,7 +219,7 @@ impl Bindings {
 /// The profile under which most is done, and how much.
 async fn most_done(
     store: &Store,
-    work: &std::sync::Arc<Work>,
+    work: &Arc<Work>,
     bindings: &Bindings,
     surveyed: &[Surveyed],
 ) -> Result<Surveyed, StoreError> {
@@ -238,7 +258,7 @@ impl Forecast {
             text.write_fmt(args).expect("a string grows");
             text.push('\n');
         };
-        let names = self.experiments.iter().map(|e| e.name.chars().count()).max().unwrap_or(0).clamp(10, 60);
+        let names = self.experiments.iter().map(|e| e.name.chars().count()).max().unwrap_or(0).max(10);
         line(format_args!("job {}", self.job));
         line(format_args!(""));
         line(format_args!(
@@ -252,7 +272,7 @@ impl Forecast {
             ));
         }
         line(format_args!(""));
-        let whats = self.works.iter().map(|w| w.what.chars().count()).max().unwrap_or(0).clamp(10, 70);
+        let whats = self.works.iter().map(|w| w.what.chars().count()).max().unwrap_or(0).max(10);
         line(format_args!(
             "{:<8} {:<whats$}  {:>8}  {:>9}  {:>9}  {:>9}  {:>9}  {:>7}",
             "stage", "what", "rows", "FLOP ≤", "writes", "memory", "done", "used by"
@@ -314,7 +334,8 @@ fn scaled(number: u64, base: f64, units: &[&str]) -> String {
 
 /// Rows and bytes of an extraction, for a check of free space.
 pub fn embedding_bytes(spec: &JobSpec) -> u64 {
-    plan(spec).works.iter().map(|work| describe(work).3).sum()
+    let works = plan(spec).works;
+    works.iter().map(|work| describe(work, &works).3).sum()
 }
 
 #[cfg(test)]
