@@ -22,12 +22,20 @@ pub enum LogFormat {
 
 /// Log settings that both binaries take.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logging")]
 pub struct TelemetryArgs {
     /// What to log: error, warn, info, debug, trace, or a filter such as lsa_worker=debug
     #[arg(long, env = "LSA_LOG", default_value = "warn", global = true, value_name = "FILTER")]
     pub log: String,
-    /// How log lines look
-    #[arg(long, value_enum, default_value_t, global = true, value_name = "FORMAT")]
+    /// How log lines look: text for a person, json for one object a line
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        global = true,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
     pub log_format: LogFormat,
     /// Where to send traces by OTLP over gRPC, for example http://127.0.0.1:4317
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", global = true, value_name = "URL")]

@@ -13,8 +13,19 @@ use crate::journal::{self, JournalError};
 use crate::leader;
 use crate::{chain, http, rpc};
 
+const EXAMPLES: &str = "\
+Examples:
+  For workers and clients of this machine:
+    lsa-coordinator serve --store ./bucket --listen-http 127.0.0.1:7301
+    lsa-worker serve --coordinator http://127.0.0.1:7300
+    lsa-coordinator submit grid.toml --watch --output-dir results
+
+  For those of a network where everybody is trusted, with the bucket in a folder that all of them mount:
+    lsa-coordinator serve --store /shared/lsa --listen 0.0.0.0:7300 --insecure";
+
 /// What `serve` takes.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct ServeArgs {
     /// The bucket: a directory, or a file:// URL. All workers must reach it under the same path
     #[arg(long, env = "LSA_STORE", value_name = "PATH_OR_URL")]

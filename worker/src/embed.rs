@@ -33,8 +33,17 @@ const CHUNK_ROWS_MIN: u64 = 32;
 /// Time between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
+const EXAMPLES: &str = "\
+Examples:
+  lsa-worker embed --model ./all-MiniLM-L6-v2 --texts reviews.txt --pooling mean cls --output reviews.safetensors
+  lsa-worker embed --model BAAI/bge-small-en-v1.5 --texts reviews.txt --pooling cls --max-length 128 \\
+      --dtype bfloat16 --device cuda:0 --output reviews.safetensors
+
+The file holds one float32 array [layers, lines, width] per pooling, named after it.";
+
 /// What to embed, how, and where to.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct EmbedArgs {
     /// A folder, or a hub id in the local cache, with @revision if need be.
     #[arg(long, value_name = "MODEL")]

@@ -13,8 +13,14 @@ use crate::device::{self, DeviceChoice, DeviceError};
 use crate::lease_loop::{WorkerConfig, WorkerError, work};
 use crate::rpc::Introduction;
 
+const EXAMPLES: &str = "\
+Examples:
+  lsa-worker serve --coordinator http://127.0.0.1:7300
+  lsa-worker serve --coordinator http://leader:7300 --device cuda:1 --cache /scratch/lsa";
+
 /// What `serve` takes.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct ServeArgs {
     /// The coordinator's address, for example http://host:7300
     #[arg(long, env = "LSA_COORDINATOR", value_name = "URL")]

@@ -10,11 +10,18 @@ use lsa_common::metric::{K_DEFAULT, MetricName, MetricSpec};
 use crate::array_file::{ArrayFile, ArrayFileError, npy_bytes, read_trial_rows};
 use crate::trial::{LayerSource, PreparedLayers, TrialError, check_rows};
 
+const EXAMPLES: &str = "\
+Examples:
+  lsa-worker similarity --input reviews.safetensors --pooling mean --output matrices
+  lsa-worker similarity --input layers.npy --metrics CKA RSA --rows trials.npy --output matrices
+  lsa-worker similarity --input bert.npz --against roberta.npz --metrics CKA --output matrices";
+
 /// Compare layers of an array file
 ///
 /// Writes OUTPUT/METRIC.npy, float64 [layers, layers], over all rows. With --rows it compares the rows of each trial
 /// and writes METRIC.trials.npy [trials, layers, layers], METRIC.mean.npy and METRIC.std.npy instead.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct SimilarityArgs {
     /// .npy [layers, n, d]; .npz or .safetensors of that or of one array [n, d] per layer, ordered by number
     #[arg(long, value_name = "FILE")]
