@@ -134,10 +134,11 @@ pub fn open(choice: DeviceChoice) -> Result<ChosenDevice, DeviceError> {
 /// The name of a GPU that works, or why it does not.
 fn probe_cuda(index: usize) -> Result<String, String> {
     prepare_libtorch();
+    // Without a driver it does not matter what libtorch brings.
+    let driver = Driver::open()?;
     if let Some(Err(error)) = CUDA_LIBRARY.get() {
         return Err(format!("libtorch's CUDA library could not be loaded: {error}"));
     }
-    let driver = Driver::open()?;
     let n_devices = usize::try_from(Cuda::device_count()).unwrap_or(0);
     if !Cuda::is_available() || n_devices == 0 {
         return Err("no NVIDIA GPU was found".to_owned());
