@@ -4,6 +4,7 @@
 //! this process alone, which then lets them finish their batch. They end when their standard input closes, however
 //! this process ends.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -166,10 +167,21 @@ pub async fn run(config: LocalConfig, progress: &mut Progress) -> Result<LocalEn
     let mut terminations = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .map_err(LocalError::Signals)?;
     let mut looks = tokio::time::interval(LOOK_EVERY);
+    let mut devices = BTreeSet::new();
     let end = loop {
         tokio::select! {
             _ = looks.tick() => {
-                let snapshot = handle.job(&accepted.job).await.ok_or(LocalError::Lost)?;
+                let mut snapshot = handle.job(&accepted.job).await.ok_or(LocalError::Lost)?;
+                let workers = handle.workers().await;
+                for worker in &workers {
+                    if devices.insert(worker.info.device.clone()) {
+                        progress.say(&format!("device: {}", worker.info.device));
+                    }
+                }
+                if !workers.iter().any(|worker| worker.connected) {
+                    // What the scheduler advises, to start one, is being done.
+                    snapshot.view.waiting = None;
+                }
                 progress.show(&snapshot);
                 if snapshot.written {
                     break Ok(LocalEnd::Ended(Box::new(snapshot)));
