@@ -24,7 +24,7 @@ pub struct CoordinatorArgs {
 pub struct JobArgs {
     /// The job's id, or enough of its beginning
     pub job: String,
-    /// Machine-readable output
+    /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
     /// Which coordinator

@@ -1,5 +1,6 @@
 //! `lsa-coordinator`: arguments, configuration, run, exit code.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -71,6 +72,7 @@ enum Command {
 const SUBMIT_EXAMPLES: &str = "\
 Examples:
   lsa-coordinator submit grid.toml --watch --output-dir results
+  lsa-coordinator submit --model ./all-MiniLM-L6-v2 --dataset file:reviews.txt --coordinator http://leader:7300
   lsa-coordinator submit grid.toml --set similarity.trials=10 --dry-run";
 
 /// What `submit` takes.
@@ -90,7 +92,7 @@ struct SubmitArgs {
     /// Show what would run, and stop
     #[arg(long)]
     dry_run: bool,
-    /// Machine-readable output
+    /// Print JSON instead of text
     #[arg(long)]
     json: bool,
 }
@@ -179,12 +181,28 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
         Command::Cancel(args) => done(show::cancel(&args).await),
         Command::Logs(args) => done(show::logs(&args).await),
         Command::Fetch(args) => {
+            output::check_writable(&args.output_dir).map_err(usage)?;
             let n_files = fetch::fetch(&args).await?;
-            println!("{n_files} files in {}", args.output_dir.display());
+            match args.job.json {
+                true => {
+                    let json = serde_json::json!({
+                        "job": args.job.job, "files": n_files, "output_dir": args.output_dir,
+                    });
+                    println!("{}", serde_json::to_string_pretty(&json)?);
+                }
+                false => println!("{n_files} files in {}", args.output_dir.display()),
+            }
             Ok(0)
         }
         Command::Report(args) => {
-            let summary = report::run(&args).map_err(usage)?;
+            let summary = report::run(&args).map_err(|error| match error.exit_code() {
+                USAGE => usage(error),
+                _ => error.into(),
+            })?;
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&summary)?);
+                return Ok(summary.exit_code());
+            }
             summary.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             for (path, reason) in &summary.failures {
                 eprintln!("not drawn: {}: {reason}", path.display());
@@ -220,6 +238,11 @@ async fn resolved(grid: &Grid) -> Result<JobSpec, Failure> {
     spec.map_err(usage)
 }
 
+/// What a user should know before the work begins, each once.
+fn notes(spec: &JobSpec) -> BTreeSet<&String> {
+    spec.experiments.iter().flat_map(|experiment| &experiment.warnings).collect()
+}
+
 fn store_place(machine: &Machine) -> String {
     let default = || lsa_common::config::default_store().display().to_string();
     machine.store.clone().unwrap_or_else(default)
@@ -253,9 +276,7 @@ async fn run(args: RunArgs, log: &str) -> Result<u8, Failure> {
     check_free_space(&spec, &store).map_err(usage)?;
     let mut progress = Progress::new();
     progress.say(&format!("job {} · bucket {}", spec.id(), store.url()));
-    let warnings: std::collections::BTreeSet<&String> =
-        spec.experiments.iter().flat_map(|e| &e.warnings).collect();
-    warnings.iter().for_each(|warning| progress.say(&format!("note: {warning}")));
+    notes(&spec).iter().for_each(|warning| progress.say(&format!("note: {warning}")));
     let local = LocalConfig {
         spec: spec.clone(),
         output_dir: output_dir.clone(),
@@ -346,6 +367,7 @@ async fn submit_grid(args: SubmitArgs) -> Result<u8, Failure> {
         output::check_writable(directory).map_err(usage)?;
     }
     let mut client = args.coordinator.connect().await?;
+    notes(&spec).iter().for_each(|warning| eprintln!("note: {warning}"));
     let reply = submit(&mut client, &spec, &|line| eprintln!("{line}")).await?;
     if !args.watch {
         match args.json {

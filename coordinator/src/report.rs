@@ -17,16 +17,25 @@ use crate::figure::FigureError;
 use crate::metadata::Metadata;
 use crate::unpickle::{self, UnpickleError};
 
+const EXAMPLES: &str = "\
+Examples:
+  lsa-coordinator report results
+  lsa-coordinator report results_of_an_older_script/bert_base_uncased_mean --json";
+
 /// What `report` is told.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct ReportArgs {
     /// Results of one experiment, or a directory of several; also of older Python scripts (.pkl and metadata.json)
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `report` did.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct ReportSummary {
     /// Directories of experiments of which something was drawn.
     pub experiments: Vec<PathBuf>,
@@ -269,7 +278,7 @@ mod tests {
     const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/pickles");
 
     fn report(dir: &Path) -> Result<ReportSummary, ReportError> {
-        run(&ReportArgs { dir: dir.to_owned() })
+        run(&ReportArgs { dir: dir.to_owned(), json: false })
     }
 
     fn copy(fixture: &str, to: &Path) {

@@ -10,8 +10,14 @@ use tokio_stream::StreamExt as _;
 use super::{Client, ClientError, JobArgs};
 use crate::output::replace;
 
+const EXAMPLES: &str = "\
+Examples:
+  lsa-coordinator fetch compare-models --output-dir results
+  lsa-coordinator fetch compare-models-3f2a -o results --coordinator http://leader:7300 --json";
+
 /// What `fetch` takes.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct FetchArgs {
     /// Which job
     #[command(flatten)]

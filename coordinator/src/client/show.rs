@@ -11,7 +11,7 @@ use crate::progress::{Progress, Sight};
 /// A listing.
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
-    /// Machine-readable output
+    /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
     /// Which coordinator
@@ -90,13 +90,15 @@ pub async fn jobs(args: &ListArgs) -> Result<(), ClientError> {
     if list.jobs.is_empty() {
         println!("no jobs yet; `lsa-coordinator submit GRID` begins one");
     }
+    let ids = list.jobs.iter().map(|job| job.job_id.len()).max().unwrap_or(0);
     for job in &list.jobs {
+        let n_experiments = job.experiments.len();
         println!(
-            "{:<48} {:<10} {:>4.0}%  {} experiments",
+            "{:<ids$}  {:<9}  {:>3.0}%  {n_experiments} experiment{}",
             job.job_id,
             state_name(job.state()),
             job.fraction * 100.0,
-            job.experiments.len()
+            if n_experiments == 1 { "" } else { "s" }
         );
     }
     Ok(())
@@ -122,6 +124,8 @@ pub async fn workers(args: &ListArgs) -> Result<(), ClientError> {
     if list.workers.is_empty() {
         println!("no workers; `lsa-worker serve --coordinator {}` adds one", args.coordinator.coordinator);
     }
+    let ids = list.workers.iter().map(|worker| worker.worker_id.len()).max().unwrap_or(0);
+    let devices = list.workers.iter().map(|worker| device_name(worker).chars().count()).max().unwrap_or(0);
     for worker in &list.workers {
         let doing = match (worker.connected, worker.doing.as_str()) {
             (false, _) => "disconnected",
@@ -129,9 +133,14 @@ pub async fn workers(args: &ListArgs) -> Result<(), ClientError> {
             (true, doing) => doing,
         };
         let gib = worker.memory_bytes as f64 / (1u64 << 30) as f64;
-        println!("{:<28} {:<40} {gib:>6.1} GiB  {doing}", worker.worker_id, worker.device);
+        println!("{:<ids$}  {:<devices$}  {gib:>6.1} GiB  {doing}", worker.worker_id, device_name(worker));
     }
     Ok(())
+}
+
+/// The device without the reason for which it was chosen.
+fn device_name(worker: &pb::WorkerStatus) -> &str {
+    worker.device.split(", chosen by ").next().unwrap_or_default()
 }
 
 /// Ends a job.
@@ -215,7 +224,12 @@ pub fn print_status(status: &pb::JobStatus, as_json: bool) {
         println!("  {:<10} {}{error}", experiment.state, experiment.name);
     }
     for lease in &status.leases {
-        println!("  {} · {} of {} · {}", lease.what, lease.done, lease.total, lease.worker_id);
+        // Nothing is known of a unit's size before its first report.
+        let progress = match lease.total {
+            0 => String::new(),
+            total => format!(" · {} of {total}", lease.done),
+        };
+        println!("  {}{progress} · {}", lease.what, lease.worker_id);
     }
 }
 

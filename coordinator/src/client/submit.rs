@@ -32,7 +32,7 @@ pub async fn submit(
     let sha256 = inputs.iter().map(|input| input.sha256.to_string()).collect();
     let missing = client.missing_inputs(pb::InputDigests { sha256 }).await?.into_inner().sha256;
     for input in inputs.iter().filter(|input| missing.contains(&input.sha256.to_string())) {
-        told(&format!("sending {} ({:.1} MB)", input.path.display(), input.size as f64 / 1e6));
+        told(&format!("sending {} ({})", input.path.display(), crate::forecast::bytes(input.size)));
         send(client, input).await?;
     }
     let spec_json = serde_json::to_string(spec).expect("a spec is plain data with string keys");
