@@ -203,3 +203,192 @@ impl From<RequestError> for Fault {
         Self(chain(&error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use lsa_common::metric::MetricName;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::grid::{self, GridSource, Language, Overlay};
+
+    /// Lines of `texts.txt`.
+    const N_TEXTS: u32 = 20;
+
+    fn tiny(name: &str) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models").join(name);
+        folder.display().to_string()
+    }
+
+    /// A folder with `texts.txt`.
+    fn scratch() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let texts: String = (0..N_TEXTS).map(|n| format!("this is text {n}\n")).collect();
+        fs::write(folder.path().join("texts.txt"), texts).unwrap();
+        folder
+    }
+
+    /// The grid of the tiny model over `texts.txt`, with `more` in the file. In it MODEL and POOLERLESS stand for
+    /// models, TEXTS for the file and FOLDER for its folder.
+    fn grid(folder: &Path, more: &str) -> Grid {
+        let lists = match more.contains("[grid]") {
+            true => "",
+            false => "[grid]\nmodels = [\"MODEL\"]\ndatasets = [\"file:TEXTS\"]\n",
+        };
+        let text = format!("{lists}{more}")
+            .replace("MODEL", &tiny("open/bert"))
+            .replace("POOLERLESS", &tiny("variants/bert-relu-nopooler"))
+            .replace("TEXTS", &folder.join("texts.txt").display().to_string())
+            .replace("FOLDER", &folder.display().to_string());
+        let source = GridSource { path: PathBuf::from("g.toml"), text, language: Language::Toml };
+        grid::build(Some(&source), Overlay::default()).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    fn resolved(more: &str) -> Result<JobSpec, ResolveErrors> {
+        let folder = scratch();
+        resolve(&grid(folder.path(), more), &|_| {})
+    }
+
+    #[test]
+    fn every_default_is_filled_in() {
+        let spec = resolved("").unwrap();
+        spec.check().unwrap();
+        assert_eq!((spec.models.len(), spec.texts.len(), spec.unresolved.len()), (1, 1, 0));
+        assert!(!spec.run.single, "a grid file gives a folder to each experiment");
+        let [experiment] = spec.experiments.as_slice() else { panic!("one experiment") };
+        assert_eq!(experiment.name, "bert_mean_texts");
+        assert_eq!(experiment.pooling, Pooling::Mean);
+        assert_eq!(experiment.extraction.layers, [0, 1, 2, 3]);
+        // The tiny model has 67 positions.
+        assert_eq!((experiment.extraction.max_length, experiment.extraction.batch_size), (67, 64));
+        assert!(experiment.extraction.shard_rows.is_power_of_two());
+        let similarity = &experiment.similarity;
+        assert_eq!((similarity.sample_size, similarity.trials, similarity.seed), (N_TEXTS, 5, 42));
+        assert_eq!(similarity.metrics.len(), MetricName::ALL.len());
+        assert_eq!(spec.texts[0].n_texts, N_TEXTS);
+        let names: Vec<&str> = spec.models[0].files.iter().map(|file| file.name.as_str()).collect();
+        assert!(names.contains(&"config.json") && names.contains(&"model.safetensors"), "{names:?}");
+    }
+
+    #[test]
+    fn what_is_asked_for_is_kept() {
+        let check = |more: &str, holds: fn(&Experiment) -> bool| {
+            let spec = resolved(more).unwrap_or_else(|errors| panic!("{more}: {errors}"));
+            assert!(spec.experiments.iter().all(holds), "{more}: {:?}", spec.experiments);
+        };
+        check("[similarity]\nsample_size = 20", |e| e.similarity.sample_size == 20);
+        check("[similarity]\nsample_size = 11", |e| e.similarity.sample_size == 11);
+        check("[data]\nnum_samples = 12", |e| e.similarity.sample_size == 12);
+        check("[data]\nmax_length = 67", |e| {
+            e.extraction.max_length == 67 && !e.warnings.iter().any(|w| w.contains("lowered"))
+        });
+        check("[data]\nmax_length = 16", |e| e.extraction.max_length == 16);
+        check("[extraction]\nlayers = [-1, 0]", |e| e.extraction.layers == [0, 3]);
+        check("[extraction]\nlayers = \"every:2\"", |e| e.extraction.layers == [0, 2, 3]);
+        check("[extraction]\nsave_embeddings = true", |e| e.save_embeddings);
+        check("[data]\nempty_texts = \"skip\"", |e| e.extraction.skip_empty);
+        // One row more than CKA needs, far fewer than Jaccard does.
+        check("[data]\nnum_samples = 3\n[similarity]\nmetrics = [\"CKA\"]", |e| {
+            e.similarity.sample_size == 3
+        });
+    }
+
+    #[test]
+    fn what_was_changed_is_a_warning() {
+        let check = |more: &str, expected: &[&str]| {
+            let spec = resolved(more).unwrap();
+            let warnings = &spec.experiments[0].warnings;
+            assert_eq!(warnings.len(), expected.len(), "{more}: {warnings:?}");
+            for words in expected {
+                assert!(warnings.iter().any(|warning| warning.contains(words)), "{more}: {warnings:?}");
+            }
+        };
+        check("", &["max_length 256 was lowered to 67", "num_samples is 20000"]);
+        check("[data]\nnum_samples = 20\nmax_length = 67", &[]);
+        check("[data]\nnum_samples = 21\nmax_length = 68", &["68 was lowered to 67", "has 20 texts"]);
+    }
+
+    #[test]
+    fn models_and_files_are_looked_at_once() {
+        let folder = scratch();
+        let more = "[grid]\nmodels = [\"MODEL\", \"POOLERLESS\"]\npooling = [\"mean\", \"cls\"]\n\
+                    datasets = [\"file:TEXTS\"]\n\
+                    [[experiment]]\nmodel = \"MODEL\"\ndataset = \"file:TEXTS\"\ndata.num_samples = 15\n";
+        let told = std::cell::RefCell::new(Vec::new());
+        let spec =
+            resolve(&grid(folder.path(), more), &|line| told.borrow_mut().push(line.to_owned())).unwrap();
+        assert_eq!((spec.experiments.len(), spec.models.len(), spec.texts.len()), (5, 2, 2));
+        assert_eq!(told.borrow().len(), 4, "two models, and one file with two settings: {told:?}");
+        let last = &spec.experiments[4];
+        assert_eq!((last.model, last.texts, spec.texts[1].n_texts), (0, 1, 15));
+    }
+
+    #[test]
+    fn faults() {
+        let check = |more: &str, expected: &[&str]| {
+            let ResolveErrors(lines) = resolved(more).expect_err(more);
+            assert_eq!(lines.len(), expected.len(), "{more}: {lines:#?}");
+            for (line, words) in lines.iter().zip(expected) {
+                assert!(line.contains(words), "{more}: expected {words:?} in {line:?}");
+            }
+        };
+        check(
+            "[similarity]\nsample_size = 21",
+            &["bert_mean_texts: sample_size 21 is larger than the 20 texts of \"file:"],
+        );
+        check("[data]\nnum_samples = 10", &["JaccardSimilarity with k = 10 needs at least 11 rows"]);
+        check("[extraction]\nlayers = [4]", &["layer 4 does not exist: the model has layers 0 to 3"]);
+        check(
+            "[grid]\nmodels = [\"POOLERLESS\"]\npooling = [\"mean\", \"pooler\"]\ndatasets = [\"file:TEXTS\"]",
+            &["bert_relu_nopooler_pooler_texts: model "],
+        );
+        check(
+            "[grid]\nmodels = [\"FOLDER/missing\"]\ndatasets = [\"file:TEXTS\"]",
+            &["missing does not exist or is no folder"],
+        );
+        check(
+            "[grid]\nmodels = [\"MODEL\"]\ndatasets = [\"file:FOLDER/missing.txt\"]",
+            &["bert_mean_missing: "],
+        );
+        // Each model and file is told once, with all that need it.
+        check(
+            "[grid]\nmodels = [\"FOLDER/a\", \"MODEL\"]\npooling = [\"mean\", \"cls\"]\n\
+             datasets = [\"file:TEXTS\", \"file:FOLDER/none.txt\"]",
+            &[
+                "a_mean_texts, a_cls_texts, a_mean_none, a_cls_none: model folder",
+                "bert_mean_none, bert_cls_none: ",
+            ],
+        );
+    }
+
+    #[test]
+    fn with_continue_on_error_the_good_ones_are_kept() {
+        let lists = |models: &str| {
+            format!(
+                "[grid]\nmodels = [{models}]\ndatasets = [\"file:TEXTS\"]\n[run]\ncontinue_on_error = true"
+            )
+        };
+        let spec = resolved(&lists("\"FOLDER/missing\", \"MODEL\"")).unwrap();
+        spec.check().unwrap();
+        assert_eq!(spec.experiments.len(), 1);
+        let [unresolved] = spec.unresolved.as_slice() else { panic!("one: {:?}", spec.unresolved) };
+        assert_eq!(unresolved.name, "missing_mean_texts");
+        assert!(unresolved.error.contains("does not exist"), "{}", unresolved.error);
+        let errors = resolved(&lists("\"FOLDER/missing\"")).expect_err("nothing is left to run");
+        assert_eq!(errors.0.len(), 1);
+    }
+
+    #[test]
+    fn the_same_request_gives_the_same_job() {
+        let folder = scratch();
+        let id = |more: &str| resolve(&grid(folder.path(), more), &|_| {}).unwrap().id();
+        assert_eq!(id(""), id("[similarity]\ntrials = 5\n"));
+        assert_ne!(id(""), id("[similarity]\ntrials = 6\n"));
+        let before = id("");
+        fs::write(folder.path().join("texts.txt"), "other text\n".repeat(20)).unwrap();
+        assert_ne!(before, id(""), "other content");
+    }
+}

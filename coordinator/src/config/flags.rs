@@ -34,7 +34,7 @@ pub struct GridArgs {
     pub dataset: Vec<String>,
 
     /// Texts taken of each dataset at most [default: 20000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub num_samples: Option<String>,
 
     /// Split of a hub dataset; files have none [default: train]
@@ -42,11 +42,11 @@ pub struct GridArgs {
     pub split: Option<String>,
 
     /// A batch holds at most batch size × max length tokens [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch_size: Option<String>,
 
     /// Tokens of a text at most, special tokens included [default: 256]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", allow_negative_numbers = true)]
     pub max_length: Option<String>,
 
     /// Number format of the forward pass: float32, float16, bfloat16 [default: float32]
@@ -66,15 +66,15 @@ pub struct GridArgs {
     pub metrics: Vec<String>,
 
     /// Texts drawn for a trial [default: min(3000, texts)]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub sample_size: Option<String>,
 
     /// Monte Carlo trials [default: 5]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub trials: Option<String>,
 
     /// What the draws of the trials depend on [default: 42]
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
     pub seed: Option<String>,
 
     /// Write the pooled representations too, as embeddings/layer_L/batch_B.pt
@@ -86,7 +86,7 @@ pub struct GridArgs {
     pub continue_on_error: bool,
 
     /// Guard against a grid larger than meant [default: 1000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_experiments: Option<String>,
 
     /// Override any key of the grid file, such as --set similarity.trials=3

@@ -18,11 +18,11 @@ pub struct MachineArgs {
     pub store_limit: Option<String>,
 
     /// Worker processes per device [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub workers: Option<String>,
 
     /// CPU threads of a worker [default: the cores, shared out among the workers]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<String>,
 
     /// auto, cpu, cuda or cuda:N [default: auto]
