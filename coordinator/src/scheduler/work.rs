@@ -349,8 +349,11 @@ impl WorkState {
 
     /// An item has to be made again: its record stands, but what it names is damaged.
     pub fn reopen(&mut self, index: u32, item: Item) {
-        // A unit that was found done was never listed; its one record is of some generation that the survey saw.
+        // A unit that was found done was never listed; its one record is of some generation that the survey saw. What
+        // is made again now is work of this run.
+        let n_found = &mut self.n_found;
         let unit = self.units.entry(index).or_insert_with(|| {
+            *n_found = n_found.saturating_sub(1);
             let mut unit = Unit::new(BTreeSet::new());
             unit.status = UnitStatus::Done;
             unit
