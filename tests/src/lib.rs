@@ -1,1 +1,12 @@
-//! The tests crate of lsa.
+//! The system seen from outside: what the integration tests share to start the real binaries and to look at what they
+//! leave behind.
+//!
+//! Nothing here sleeps for a guessed time: a test waits for a condition until a deadline ([`wait::until`]). Every process
+//! that is started is killed when its handle is dropped.
+
+pub mod bucket;
+pub mod cluster;
+pub mod inputs;
+pub mod process;
+pub mod results;
+pub mod wait;

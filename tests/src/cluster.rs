@@ -1,0 +1,177 @@
+//! A coordinator and its workers as processes of their own, on this machine.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::{Ended, Running, command, finish, succeed};
+use crate::wait::until;
+
+/// A coordinator starts within this time, and takes over from one that was killed: that takes 10 seconds without a
+/// beat.
+const START_LIMIT: Duration = Duration::from_secs(40);
+
+/// A coordinator, its workers, and the folder in which all of them live.
+pub struct Cluster {
+    home: PathBuf,
+    url: String,
+    lease_ttl_s: u32,
+    coordinator: Option<Running>,
+    workers: Vec<(String, Running)>,
+}
+
+impl Cluster {
+    /// Starts a coordinator with the bucket `home/store`, on a port of the system's choice.
+    pub fn start(home: &Path, lease_ttl_s: u32) -> Self {
+        let mut cluster = Self {
+            home: home.to_owned(),
+            url: String::new(),
+            lease_ttl_s,
+            coordinator: None,
+            workers: Vec::new(),
+        };
+        cluster.start_coordinator("127.0.0.1:0");
+        cluster
+    }
+
+    fn start_coordinator(&mut self, listen: &str) {
+        let mut serve = command("lsa-coordinator", &self.home);
+        serve.args(["serve", "--listen", listen, "--lease-ttl", &self.lease_ttl_s.to_string()]);
+        serve.arg("--store").arg(self.store());
+        let mut coordinator = Running::start(serve);
+        let address = until("the coordinator to listen", START_LIMIT, || {
+            assert!(!coordinator.has_ended(), "the coordinator ended: {}", coordinator.stderr());
+            let said = coordinator.stderr();
+            let (_, rest) = said.split_once("listening on ")?;
+            rest.split_once(' ').map(|(address, _)| address.to_owned())
+        });
+        self.url = format!("http://{address}");
+        self.coordinator = Some(coordinator);
+    }
+
+    /// Kills the coordinator with SIGKILL.
+    pub fn kill_coordinator(&mut self) {
+        self.coordinator.take().expect("a running coordinator").kill();
+    }
+
+    /// Starts a coordinator where the killed one was.
+    pub fn restart_coordinator(&mut self) {
+        let address = self.url.trim_start_matches("http://").to_owned();
+        self.start_coordinator(&address);
+    }
+
+    /// The bucket's folder.
+    pub fn store(&self) -> PathBuf {
+        self.home.join("store")
+    }
+
+    /// Starts a worker of one thread.
+    pub fn start_worker(&mut self, id: &str) {
+        let mut serve = command("lsa-worker", &self.home);
+        serve.args([
+            "serve",
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+            "--coordinator",
+            &self.url,
+            "--worker-id",
+            id,
+        ]);
+        self.workers.push((id.to_owned(), Running::start(serve)));
+    }
+
+    /// A worker's process.
+    pub fn worker(&self, id: &str) -> &Running {
+        &self.workers.iter().find(|(known, _)| known == id).expect("a worker of this cluster").1
+    }
+
+    /// Kills a worker with SIGKILL.
+    pub fn kill_worker(&mut self, id: &str) {
+        let place = self.workers.iter().position(|(known, _)| known == id).expect("a worker of this cluster");
+        self.workers.remove(place).1.kill();
+    }
+
+    /// Waits until a worker that was told to end has done so.
+    pub fn end_worker(&mut self, id: &str, limit: Duration) -> Ended {
+        let place = self.workers.iter().position(|(known, _)| known == id).expect("a worker of this cluster");
+        self.workers.remove(place).1.wait(limit)
+    }
+
+    /// Starts `n` workers and waits until the coordinator knows them.
+    pub fn start_workers(&mut self, n: usize) {
+        (1..=n).for_each(|number| self.start_worker(&format!("w{number}")));
+        self.until_connected(n);
+    }
+
+    /// Waits until `n` workers are connected.
+    pub fn until_connected(&self, n: usize) {
+        until("workers to connect", START_LIMIT, || {
+            let list = self.ask(&["workers"]);
+            let workers = list["workers"].as_array()?;
+            (workers.iter().filter(|worker| worker["connected"] == true).count() == n).then_some(())
+        });
+    }
+
+    fn client(&self, args: &[&str]) -> std::process::Command {
+        let mut client = command("lsa-coordinator", &self.home);
+        client.args(args).args(["--coordinator", &self.url]);
+        client
+    }
+
+    /// Runs a client's command to its end.
+    pub fn finish(&self, args: &[&str]) -> Ended {
+        finish(self.client(args))
+    }
+
+    /// Runs a client's command that must succeed.
+    pub fn succeed(&self, args: &[&str]) -> Ended {
+        succeed(self.client(args))
+    }
+
+    /// Starts a client's command.
+    pub fn begin(&self, args: &[&str]) -> Running {
+        Running::start(self.client(args))
+    }
+
+    /// A client's answer as JSON, whatever its exit code says of the job.
+    pub fn ask(&self, args: &[&str]) -> Value {
+        self.finish(&[args, &["--json"]].concat()).json()
+    }
+
+    /// Submits a grid; the job's id.
+    pub fn submit(&self, grid: &[&str]) -> String {
+        let reply = self.succeed(&[&["submit"], grid, &["--json"]].concat()).json();
+        reply["job"].as_str().expect("the reply names the job").to_owned()
+    }
+
+    /// Waits until a job has ended; its last status.
+    ///
+    /// # Panics
+    /// Where that takes longer than `limit`.
+    pub fn until_ended(&self, job: &str, limit: Duration) -> Value {
+        until("the job to end", limit, || {
+            let status = self.ask(&["status", job]);
+            (status["state"] != "running").then_some(status)
+        })
+    }
+
+    /// Waits until a worker is in the middle of a unit whose description begins with `stage`; its lease.
+    ///
+    /// # Panics
+    /// Where the job ends before that.
+    pub fn until_midway(&self, job: &str, stage: &str, limit: Duration) -> Value {
+        until("a unit to be under way", limit, || {
+            let status = self.ask(&["status", job]);
+            assert_eq!(status["state"], "running", "the job ended too soon: {status:#}");
+            let midway = |lease: &&Value| {
+                let what = lease["what"].as_str().expect("a text");
+                let (done, total) = (lease["done"].as_u64(), lease["total"].as_u64());
+                what.starts_with(stage) && done > Some(0) && done < total
+            };
+            status["leases"].as_array()?.iter().find(midway).cloned()
+        })
+    }
+}

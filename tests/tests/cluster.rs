@@ -1,0 +1,170 @@
+//! `serve`, `submit` and the other clients' commands with workers as processes of their own; how much memory a worker
+//! takes.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use lsa_tests::cluster::Cluster;
+use lsa_tests::inputs::{dataset, tiny_model};
+use lsa_tests::process::{command, peak_memory_bytes, succeed};
+use lsa_tests::results::{assert_same, read_tree, without_timings};
+use nix::sys::signal::Signal;
+
+const LEASE_TTL_S: u32 = 10;
+const JOB_LIMIT: Duration = Duration::from_secs(120);
+/// A worker that has nothing to do ends within this time.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// By how much a worker's peak memory may grow with ten times the texts, in bytes: the prepared texts of 18,000 short
+/// lines more (under 2 MB, held once as read and once as parquet), and what the allocator happens to keep, which differs
+/// by some 10 MB between runs of the same. The rows of all those texts would be 28 MB more for each layer and pooling.
+const GROWTH_MAX_BYTES: u64 = 24 << 20;
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+#[test]
+fn submitted_results_are_those_of_a_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (long, short) =
+        (dataset(folder.path(), "long.txt", 1, 2500), dataset(folder.path(), "short.txt", 2, 700));
+    let grid = folder.path().join("grid.toml");
+    let model = tiny_model();
+    fs::write(
+        &grid,
+        format!(
+            "name = \"cluster\"\n[grid]\nmodels = [{model:?}]\npooling = [\"mean\", \"cls\"]\n\
+             datasets = [{long:?}, {short:?}]\n[extraction]\nsave_embeddings = true\n\
+             [similarity]\nsample_size = 150\ntrials = 3\n"
+        ),
+    )
+    .expect("the test's folder");
+
+    let embedded = folder.path().join("embedded");
+    let mut run = command("lsa-coordinator", folder.path());
+    run.arg("run").arg(&grid).arg("--output-dir").arg(&embedded);
+    run.args(["--device", "cpu", "--store"]).arg(folder.path().join("own-store"));
+    succeed(run);
+    let expected = without_timings(read_tree(&embedded));
+    assert!(expected.contains_key("bert_cls_short/embeddings/layer_3/batch_10.pt"));
+
+    let mut cluster = Cluster::start(folder.path(), LEASE_TTL_S);
+    cluster.start_workers(3);
+    let watched = folder.path().join("watched");
+    let submitted =
+        cluster.succeed(&["submit", text(&grid), "--watch", "--output-dir", text(&watched), "--json"]).json();
+    assert_eq!(submitted["state"], "done", "{submitted:#}");
+    let found = read_tree(&watched);
+    assert_same(&without_timings(found.clone()), &expected);
+
+    let job = submitted["job"].as_str().expect("an id");
+    assert!(job.starts_with("cluster-"), "{job}");
+    let status = cluster.ask(&["status", job]);
+    assert_eq!((&status["state"], &status["fraction"]), (&"done".into(), &1.0.into()));
+    assert_eq!(status["units_run"], 2 + 3 + 4 * 3);
+    assert_eq!(cluster.ask(&["status", "cluster"])["job"], job, "a beginning of the id is enough");
+    let jobs = cluster.ask(&["jobs"]);
+    assert_eq!(jobs.as_array().map(|jobs| (jobs.len(), &jobs[0]["job"])), Some((1, &job.into())));
+    let workers = cluster.ask(&["workers"]);
+    assert_eq!(workers["epoch"], 1);
+    for worker in workers["workers"].as_array().expect("a list") {
+        assert_eq!(
+            (&worker["connected"], &worker["doing"], &worker["threads"]),
+            (&true.into(), &"".into(), &1.into())
+        );
+    }
+    let log = cluster.ask(&["logs", job]);
+    let log: Vec<&str> = log.as_array().expect("lines").iter().filter_map(|line| line.as_str()).collect();
+    assert!(
+        log.iter().any(|line| line.contains("lent to w")) && log.last().is_some_and(|l| l.contains("done"))
+    );
+
+    // Again: attached to nothing, a second run with nothing to do. Fetched by a client of its own: the same bytes.
+    assert_eq!(cluster.submit(&[text(&grid)]), job);
+    let again = cluster.until_ended(job, JOB_LIMIT);
+    assert_eq!((&again["run"], &again["units_run"]), (&2.into(), &0.into()), "{again:#}");
+    let fetched = folder.path().join("fetched");
+    cluster.succeed(&["fetch", job, "--output-dir", text(&fetched)]);
+    assert_same(&read_tree(&fetched), &found);
+
+    let unknown = cluster.finish(&["status", "nothing-like-it"]);
+    assert_eq!(unknown.code(), Some(1));
+    assert!(unknown.stderr.contains("no job \"nothing-like-it\""), "{}", unknown.stderr);
+}
+
+#[test]
+fn what_a_submission_names_goes_along() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // A folder that is gone when the work begins, as on a machine of its own.
+    let client = folder.path().join("client");
+    fs::create_dir(&client).expect("the test's folder");
+    let texts = dataset(&client, "texts.txt", 5, 300);
+    let model = client.join("bert");
+    fs::create_dir(&model).expect("the test's folder");
+    for entry in fs::read_dir(tiny_model()).expect("a fixture") {
+        let path = entry.expect("a fixture").path();
+        fs::copy(&path, model.join(path.file_name().expect("a listed file"))).expect("the test's folder");
+    }
+    let mut cluster = Cluster::start(folder.path(), LEASE_TTL_S);
+    let job = cluster.submit(&[
+        "--model",
+        text(&model),
+        "--dataset",
+        &texts,
+        "--sample-size",
+        "100",
+        "--trials",
+        "1",
+    ]);
+    let status = cluster.ask(&["status", &job]);
+    assert!(
+        status["waiting"].as_str().is_some_and(|why| why.contains("no worker is connected")),
+        "{status:#}"
+    );
+    fs::remove_dir_all(&client).expect("just written");
+    cluster.start_workers(1);
+    let status = cluster.until_ended(&job, JOB_LIMIT);
+    assert_eq!(status["state"], "done", "{status:#}");
+
+    // A worker ends on SIGTERM with success, and the coordinator notices.
+    cluster.worker("w1").signal(Signal::SIGTERM);
+    cluster.until_connected(0);
+    assert_eq!(cluster.end_worker("w1", END_LIMIT).code(), Some(0));
+}
+
+#[test]
+fn memory_of_a_worker_does_not_grow_with_the_texts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let peak = |name: &str, n: usize| {
+        let home = folder.path().join(name);
+        fs::create_dir(&home).expect("the test's folder");
+        let texts = dataset(&home, "texts.txt", 7, n);
+        let mut cluster = Cluster::start(&home, LEASE_TTL_S);
+        cluster.start_workers(1);
+        let model = tiny_model();
+        let job = cluster.submit(&[
+            "--model",
+            text(&model),
+            "--dataset",
+            &texts,
+            "--pooling",
+            "mean",
+            "cls",
+            "--sample-size",
+            "400",
+            "--trials",
+            "2",
+            "--batch-size",
+            "16",
+        ]);
+        let status = cluster.until_ended(&job, JOB_LIMIT);
+        assert_eq!(status["state"], "done", "{status:#}");
+        peak_memory_bytes(cluster.worker("w1").pid())
+    };
+    // Full shards in both, so that only their number differs.
+    let (once, tenfold) = (peak("once", 2048), peak("tenfold", 20_480));
+    println!("peak memory: {} MB for 2,048 texts, {} MB for 20,480", once >> 20, tenfold >> 20);
+    assert!(tenfold <= once + GROWTH_MAX_BYTES, "{once} bytes for 2,048 texts, {tenfold} for 20,480");
+}
