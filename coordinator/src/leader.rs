@@ -84,6 +84,7 @@ pub async fn acquire(
             created == Created::Here || store.get_json::<EpochRecord>(&layout::epoch(epoch)).await? == record;
         if mine {
             let identity = Identity::new(coordinator, epoch);
+            identity.lead_until(Instant::now() + SILENT_AFTER);
             let mut leadership = Leadership { identity, after_crash, store: store.clone(), count: 0 };
             leadership.beat(false).await?;
             return Ok(leadership);
@@ -95,28 +96,27 @@ impl Leadership {
     /// Beats until another coordinator leads; returns that one's epoch. Drop the future to stop.
     #[expect(clippy::disallowed_methods, reason = "leadership is a matter of time")]
     pub async fn keep(&mut self) -> Epoch {
-        let mut last = Instant::now();
         loop {
             tokio::time::sleep(BEAT_EVERY).await;
+            let begun = Instant::now();
             let beaten = tokio::time::timeout(BEAT_EVERY, self.beat(false)).await;
-            if let Ok(Ok(())) = beaten {
-                last = Instant::now();
-            } else {
-                tracing::warn!("cannot refresh the beat of epoch {}", self.identity.epoch);
-            }
-            self.identity.set_leads(last.elapsed() < SILENT_AFTER);
-            if let Ok(Ok(Some(newest))) = tokio::time::timeout(BEAT_EVERY, newest_epoch(&self.store)).await
-                && newest > self.identity.epoch
-            {
-                self.identity.set_leads(false);
-                return newest;
+            let newest = tokio::time::timeout(BEAT_EVERY, newest_epoch(&self.store)).await;
+            match (beaten, newest) {
+                (_, Ok(Ok(Some(newest)))) if newest > self.identity.epoch => {
+                    self.identity.lead_until(begun);
+                    return newest;
+                }
+                // A beat alone proves nothing: a successor may have come before it.
+                (Ok(Ok(())), Ok(Ok(_))) => self.identity.lead_until(begun + SILENT_AFTER),
+                _ => tracing::warn!("cannot refresh the beat of epoch {}", self.identity.epoch),
             }
         }
     }
 
     /// Says that this leader has ended, so that the next one need not wait.
+    #[expect(clippy::disallowed_methods, reason = "leadership is a matter of time")]
     pub async fn resign(&mut self) -> Result<(), StoreError> {
-        self.identity.set_leads(false);
+        self.identity.lead_until(Instant::now());
         self.beat(true).await
     }
 
