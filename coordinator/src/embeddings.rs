@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
-use lsa_common::artifact::{ArtifactError, Rows};
+use bytes::Bytes;
+use lsa_common::artifact::Rows;
 use lsa_common::id::Digest;
 use lsa_common::job::Experiment;
 use lsa_common::model::Pooling;
-use lsa_common::record::ShardRecord;
+use lsa_common::record::{ShardLayer, ShardRecord, StoredObject};
 use lsa_common::store::{Store, StoreError};
+use tokio::sync::Mutex;
 
 use crate::export::torch::{TensorWriter, embedding_path};
 use crate::survey;
@@ -17,23 +19,17 @@ use crate::survey;
 /// Why embeddings cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddingsError {
-    /// The store failed, or an object is damaged.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A shard is not what its record says.
-    #[error("shard {shard} of layer {layer}")]
-    Shard {
+    /// A shard is not what its record says, or is not there.
+    #[error("shard {shard} is damaged: {fault}; run the job again to have it made")]
+    Damaged {
         /// Which shard.
         shard: u32,
-        /// At which layer.
-        layer: u32,
         /// What is wrong.
-        #[source]
-        source: ArtifactError,
+        fault: String,
     },
-    /// A shard has no record.
-    #[error("shard {0} is not there; run the job again to have it made")]
-    Missing(u32),
     /// There is no such batch.
     #[error("there is no {0:?} among the embeddings")]
     NoSuchFile(String),
@@ -50,6 +46,7 @@ pub struct Embeddings {
     n_texts: u32,
     shard_rows: u32,
     shards: BTreeMap<u32, ShardRecord>,
+    last: Mutex<Option<(String, Bytes)>>,
 }
 
 impl Embeddings {
@@ -68,6 +65,7 @@ impl Embeddings {
             n_texts,
             shard_rows: experiment.extraction.shard_rows,
             shards: survey::shard_records(store, extraction_key, pooling).await?,
+            last: Mutex::new(None),
         })
     }
 
@@ -95,17 +93,15 @@ impl Embeddings {
         let mut row = first;
         while row < end {
             let shard = row / self.shard_rows;
-            let record = self.shards.get(&shard).ok_or(EmbeddingsError::Missing(shard))?;
-            let part = record.layers.iter().find(|part| part.layer == layer);
-            let part = part.ok_or(EmbeddingsError::Missing(shard))?;
-            let bytes = self.store.get_verified(&part.object).await?;
+            let (record, part) = self.part(shard, layer)?;
+            let bytes = self.verified(shard, &part.object).await?;
             width = part.width;
             let rows = Rows::decode(&bytes, record.n_rows as usize, width as usize)
-                .map_err(|source| EmbeddingsError::Shard { shard, layer, source })?;
+                .map_err(|e| damaged(shard, e.to_string()))?;
             let shard_first = shard * self.shard_rows;
             let shard_end = end.min(shard_first + record.n_rows);
             if shard_end <= row {
-                return Err(EmbeddingsError::Missing(shard));
+                return Err(damaged(shard, format!("row {row} is not in it")));
             }
             for row in row..shard_end {
                 rows.append((row - shard_first) as usize, &mut values);
@@ -118,6 +114,44 @@ impl Embeddings {
         tensor.write(&values)?;
         Ok(tensor.finish()?.into_inner())
     }
+
+    /// Reads every object once and compares it with its record.
+    pub async fn verify(&self) -> Result<(), EmbeddingsError> {
+        for shard in 0..self.n_texts.div_ceil(self.shard_rows) {
+            for layer in &self.layers {
+                let (_, part) = self.part(shard, *layer)?;
+                self.verified(shard, &part.object).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&self, shard: u32, layer: u32) -> Result<(&ShardRecord, &ShardLayer), EmbeddingsError> {
+        let record = self.shards.get(&shard).ok_or_else(|| damaged(shard, "it has no record".to_owned()))?;
+        let part = record.layers.iter().find(|part| part.layer == layer);
+        let part = part.ok_or_else(|| damaged(shard, format!("its record lacks layer {layer}")))?;
+        Ok((record, part))
+    }
+
+    /// An object's bytes. The last one is kept: the batches of a shard are asked for one after another.
+    async fn verified(&self, shard: u32, object: &StoredObject) -> Result<Bytes, EmbeddingsError> {
+        let mut last = self.last.lock().await;
+        if let Some((key, bytes)) = last.as_ref()
+            && *key == object.key
+        {
+            return Ok(bytes.clone());
+        }
+        let bytes = match self.store.get_verified(object).await {
+            Err(StoreError::Damaged { fault, .. }) => return Err(damaged(shard, fault)),
+            bytes => bytes?,
+        };
+        *last = Some((object.key.clone(), bytes.clone()));
+        Ok(bytes)
+    }
+}
+
+fn damaged(shard: u32, fault: String) -> EmbeddingsError {
+    EmbeddingsError::Damaged { shard, fault }
 }
 
 /// Layer and batch of `embeddings/layer_<l>/batch_<j>.pt`.

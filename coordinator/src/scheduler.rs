@@ -542,9 +542,9 @@ impl State {
         self.settle();
     }
 
-    fn merged(&mut self, job: &JobId, experiment: usize, end: MergeEnd) {
+    fn merged(&mut self, job: &JobId, number: usize, end: MergeEnd) {
         let Some(known) = self.jobs.get_mut(job) else { return };
-        let Some(experiment) = known.experiments.get_mut(experiment) else { return };
+        let Some(experiment) = known.experiments.get_mut(number) else { return };
         if experiment.status != ExperimentStatus::Merging {
             return;
         }
@@ -556,6 +556,15 @@ impl State {
                 if let Some(state) = self.works.get_mut(&experiment.comparison) {
                     state.status = WorkStatus::Open;
                     state.reopen_trial(trial);
+                }
+            }
+            MergeEnd::DamagedSource(damaged) => {
+                experiment.status = ExperimentStatus::Waiting;
+                if !self.remake(&damaged)
+                    && let Some(known) = self.jobs.get_mut(job)
+                {
+                    let message = "rows are damaged that no work of this job has made".to_owned();
+                    known.experiments[number].status = ExperimentStatus::Failed(message);
                 }
             }
         }
@@ -718,9 +727,11 @@ impl State {
     }
 }
 
+/// Where a comparison's results are put together from; none while rows that it read are being made again, since
+/// embeddings may be saved as well.
 fn merge_keys(comparison: &WorkState, works: &BTreeMap<WorkId, WorkState>) -> Option<MergeKeys> {
     let What::Compare(what) = &comparison.work.what else { return None };
-    let extraction = works.get(&what.extraction)?;
+    let extraction = works.get(&what.extraction).filter(|state| state.status == WorkStatus::Done)?;
     Some(MergeKeys {
         extraction_key: extraction.key?,
         comparison_key: comparison.key?,

@@ -7,13 +7,14 @@ use lsa_common::id::{Digest, JobId};
 use lsa_common::job::JobSpec;
 use lsa_common::layout;
 use lsa_common::record::{ExperimentEnd, FailureRecord, RunState, RunStatus};
+use lsa_common::report::Damaged;
 use lsa_common::store::Store;
 use tokio::sync::mpsc;
 
 use super::{JobEntry, Message};
 use crate::chain;
 use crate::commit::commit as commit_report;
-use crate::embeddings::Embeddings;
+use crate::embeddings::{Embeddings, EmbeddingsError};
 use crate::export::parquet::SimilarityTable;
 use crate::export::summary::{ExperimentOutcome, ExperimentState, grid_search_summary};
 use crate::export::{self};
@@ -114,6 +115,12 @@ pub(crate) async fn merge(context: Context, target: Target, experiment: usize, k
             context.tell(Message::Log { job: target.job.clone(), line }).await;
             MergeEnd::Damaged { trial }
         }
+        Err(WriteError::Embeddings(EmbeddingsError::Damaged { shard, fault })) => {
+            let line = format!("shard {shard} is damaged ({fault}); it is made again");
+            context.tell(Message::Log { job: target.job.clone(), line }).await;
+            let pooling = target.spec.experiments[experiment].pooling;
+            MergeEnd::DamagedSource(Damaged::Shard { extraction_key: keys.extraction_key, pooling, shard })
+        }
         Err(error) => MergeEnd::Failed(chain(&error)),
     };
     context.tell(Message::Event(Event::Merged { job: target.job, experiment, end })).await;
@@ -128,7 +135,7 @@ enum WriteError {
     #[error(transparent)]
     Output(#[from] crate::output::OutputError),
     #[error(transparent)]
-    Embeddings(#[from] crate::embeddings::EmbeddingsError),
+    Embeddings(#[from] EmbeddingsError),
     #[error(transparent)]
     Store(#[from] lsa_common::store::StoreError),
     #[error("cannot write similarities.parquet")]
@@ -153,13 +160,18 @@ async fn write_experiment(
     for (path, bytes) in first {
         target.output.write(&format!("{folder}{path}"), bytes).await?;
     }
-    // In the bucket embeddings are kept once, as shards; `fetch` makes the files.
-    if let (true, Output::Directory(_)) = (experiment.save_embeddings, &target.output) {
+    if experiment.save_embeddings {
         let n_texts = target.spec.texts[experiment.texts].n_texts;
         let embeddings = Embeddings::open(&context.store, experiment, n_texts, keys.extraction_key).await?;
-        for path in embeddings.paths() {
-            let bytes = embeddings.file(&path).await?;
-            target.output.write(&format!("{folder}{path}"), bytes).await?;
+        match target.output {
+            Output::Directory(_) => {
+                for path in embeddings.paths() {
+                    let bytes = embeddings.file(&path).await?;
+                    target.output.write(&format!("{folder}{path}"), bytes).await?;
+                }
+            }
+            // In the bucket they are kept once, as shards; `fetch` makes the files, and can make nothing again.
+            Output::Bucket { .. } => embeddings.verify().await?,
         }
     }
     for (path, bytes) in last {

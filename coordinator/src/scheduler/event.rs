@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lsa_common::id::{AttemptId, Digest, JobId, UnitId, WorkerId};
 use lsa_common::model::Pooling;
 use lsa_common::record::RunState;
-use lsa_common::report::Outcome;
+use lsa_common::report::{Damaged, Outcome};
 use lsa_common::unit::Unit;
 
 use crate::plan::{Plan, Work, WorkId};
@@ -194,6 +194,8 @@ pub enum MergeEnd {
         /// Which trial.
         trial: u32,
     },
+    /// Rows that are saved as embeddings are missing or corrupt.
+    DamagedSource(Damaged),
     /// It cannot be done.
     Failed(String),
 }
