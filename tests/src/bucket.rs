@@ -37,6 +37,13 @@ pub fn trials(store: &Path) -> BTreeMap<(String, u32, u32), PathBuf> {
     trials
 }
 
+/// Damages an object without changing its size.
+pub fn flip_last_byte(object: &Path) {
+    let mut bytes = fs::read(object).expect("an object");
+    *bytes.last_mut().expect("an object has bytes") ^= 1;
+    fs::write(object, bytes).expect("the bucket of a test");
+}
+
 /// `<index>.<generation>.…`
 fn numbers(path: &Path) -> (u32, u32) {
     let name = path.file_name().expect("a listed file").to_string_lossy().into_owned();

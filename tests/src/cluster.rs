@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::process::{Ended, Running, command, finish, succeed};
@@ -53,6 +54,16 @@ impl Cluster {
     /// Kills the coordinator with SIGKILL.
     pub fn kill_coordinator(&mut self) {
         self.coordinator.take().expect("a running coordinator").kill();
+    }
+
+    /// Sends the coordinator a signal.
+    pub fn signal_coordinator(&self, signal: Signal) {
+        self.coordinator.as_ref().expect("a running coordinator").signal(signal);
+    }
+
+    /// Waits until a coordinator that has to end has done so.
+    pub fn end_coordinator(&mut self, limit: Duration) -> Ended {
+        self.coordinator.take().expect("a running coordinator").wait(limit)
     }
 
     /// Starts a coordinator where the killed one was.

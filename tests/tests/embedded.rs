@@ -317,7 +317,7 @@ fn damage_is_found_and_mended() {
     let forget_trials = || fs::remove_dir_all(store.join("trials")).expect("trials of the last run");
 
     // A bit that flipped: nobody knows before the rows are read for a comparison.
-    flip_last_byte(&rows("mean", 1, 0));
+    bucket::flip_last_byte(&rows("mean", 1, 0));
     forget_trials();
     redone(4 + 1, "four trials, and the shard that one of them found damaged");
     assert_eq!((newest("mean", 1), newest("mean", 0), newest("cls", 1)), (1, 0, 0));
@@ -349,14 +349,24 @@ fn damage_is_found_and_mended() {
     forget_trials();
     let texts = read_all(&store.join("texts"));
     let part = texts.keys().find(|path| path.ends_with(".parquet")).expect("one part");
-    flip_last_byte(&store.join("texts").join(part));
+    bucket::flip_last_byte(&store.join("texts").join(part));
     redone(1 + 2 + 4, "everything");
 
     assert_eq!(place.run("out", &grid), 0, "now everything is sound");
 }
 
-fn flip_last_byte(path: &Path) {
-    let mut bytes = fs::read(path).expect("an object");
-    *bytes.last_mut().expect("an object has bytes") ^= 1;
-    fs::write(path, bytes).expect("the test's folder");
+#[test]
+fn damaged_embeddings_are_not_saved() {
+    let place = Place::new();
+    let grid = ["--dataset", &place.short, "--pooling", "mean", "cls", "--trials", "1", "--save-embeddings"];
+    place.run("out", &grid);
+    let first = without_timings(place.tree("out"));
+    let records = bucket::shard_records(&place.path("store"));
+    let record = &records[&("mean".to_owned(), 0, 0)];
+    bucket::flip_last_byte(&place.path("store").join(&record.layers[3].object.key));
+    fs::remove_dir_all(place.path("out")).expect("just written");
+    assert_eq!(place.run("out", &grid), 1, "the shard, although every trial is there");
+    assert_same(&without_timings(place.tree("out")), &first);
+    let records = bucket::shard_records(&place.path("store"));
+    assert!(records.contains_key(&("mean".to_owned(), 0, 1)) && records.len() == 3);
 }

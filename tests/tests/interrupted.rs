@@ -2,7 +2,6 @@
 //!
 //! These tests run one at a time, on a model that is slow enough to be caught in the middle of a shard.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
