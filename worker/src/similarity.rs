@@ -146,8 +146,8 @@ pub fn run(args: SimilarityArgs) -> Result<(), SimilarityError> {
     for (trial, rows) in trials.iter().enumerate() {
         check_rows(&input, rows, &metrics).map_err(failed(&args.input, trial))?;
     }
-    std::fs::create_dir_all(&args.output)
-        .map_err(|source| SimilarityError::Write { path: args.output.clone(), source })?;
+    let unwritable = |source| SimilarityError::Write { path: args.output.clone(), source };
+    check_writable(&args.output).map_err(unwritable)?;
     warn_of_few_rows(&metrics, trials[0].len());
 
     let shape = [input.n_layers(), against.as_ref().map_or(input.n_layers(), LayerSource::n_layers)];
@@ -175,6 +175,7 @@ pub fn run(args: SimilarityArgs) -> Result<(), SimilarityError> {
             all.push(matrix);
         }
     }
+    std::fs::create_dir_all(&args.output).map_err(unwritable)?;
     for (spec, trials) in metrics.iter().zip(&matrices) {
         write_matrices(&args.output, spec.name, &shape, trials, several)?;
     }
@@ -238,6 +239,15 @@ fn write_matrices(
     write_whole(&folder.join(format!("{name}.trials.npy")), &all)?;
     write_whole(&folder.join(format!("{name}.mean.npy")), &npy_bytes(shape, &mean))?;
     write_whole(&folder.join(format!("{name}.std.npy")), &npy_bytes(shape, &std))
+}
+
+/// Whether files may be written to a folder, or to the nearest one above it where it is still to be made. Leaves
+/// nothing behind: layers that cannot be compared are found only when they are read.
+fn check_writable(folder: &Path) -> io::Result<()> {
+    let there = folder.ancestors().find(|above| above.symlink_metadata().is_ok());
+    let probe = there.unwrap_or(Path::new("")).join(format!(".lsa-{}.tmp", std::process::id()));
+    std::fs::File::create(&probe)?;
+    std::fs::remove_file(&probe)
 }
 
 /// Writes a file beside its place and moves it there, so that nobody sees half of it.
