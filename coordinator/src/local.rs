@@ -15,6 +15,7 @@ use lsa_common::job::JobSpec;
 use lsa_common::store::{Store, StoreError};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::driver::handle::{Handle, JobSnapshot, OutputFor, SubmitError};
 use crate::driver::{Driver, Settings};
@@ -143,7 +144,7 @@ pub async fn run(config: LocalConfig, progress: &mut Progress) -> Result<LocalEn
     let accepted =
         handle.submit(config.spec.clone(), OutputFor::Directory(config.output_dir.clone())).await?;
     let (failures, mut failed) = mpsc::channel(1);
-    let mut keepers = Vec::new();
+    let mut keepers = JoinSet::new();
     for place in places(&config) {
         let keeper = Keeper {
             program: program.clone(),
@@ -154,12 +155,12 @@ pub async fn run(config: LocalConfig, progress: &mut Progress) -> Result<LocalEn
             stopped: stopped.clone(),
         };
         let failures = failures.clone();
-        keepers.push(tokio::spawn(async move {
+        keepers.spawn(async move {
             if let Err(error) = keeper.keep().await {
                 // The first failure ends the run; later ones say the same.
                 let _ = failures.try_send(error);
             }
-        }));
+        });
     }
 
     let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
@@ -198,17 +199,15 @@ pub async fn run(config: LocalConfig, progress: &mut Progress) -> Result<LocalEn
     }
     // Closing standard input tells the workers to stop; the receivers are gone if they have.
     let _ = stop.send(true);
-    let finish = async {
-        for keeper in keepers {
-            // A keeper that panicked has nothing left to stop.
-            let _ = keeper.await;
-        }
-    };
+    // A keeper that panicked has nothing left to stop.
+    let finish = async { while keepers.join_next().await.is_some() {} };
     tokio::select! {
         () = finish => {}
         () = tokio::time::sleep(GRACE) => {}
         _ = interrupts.recv() => {}
     }
+    // Workers that are left are killed here: when the process ends, nobody may be in time to do it.
+    keepers.shutdown().await;
     match end {
         Ok(LocalEnd::Ended(snapshot)) => match &snapshot.error {
             Some(error) => Err(LocalError::Output(error.clone())),
