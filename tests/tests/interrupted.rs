@@ -182,6 +182,15 @@ fn run_midway(home: &Home) -> (Running, Vec<u32>) {
     (run, workers)
 }
 
+/// Workers that cannot end by themselves; none of them outlives a test that fails.
+struct Stopped(Vec<u32>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.iter().filter(|pid| is_worker(**pid)).for_each(|pid| send(*pid, Signal::SIGKILL));
+    }
+}
+
 fn check_interrupted(run: Running, workers: &[u32], limit: Duration) {
     let begun = Instant::now();
     let ended = run.wait(limit);
@@ -223,7 +232,8 @@ fn a_second_interrupt_ends_a_run_at_once() {
     let home = Home::new(shared);
     let (run, workers) = run_midway(&home);
     // A worker that cannot finish its batch: only the second Ctrl-C can end the run before the grace period.
-    workers.iter().for_each(|pid| send(*pid, Signal::SIGSTOP));
+    let stopped = Stopped(workers.clone());
+    stopped.0.iter().for_each(|pid| send(*pid, Signal::SIGSTOP));
     run.signal(Signal::SIGINT);
     until("the run to say that it stops", AT_ONCE, || {
         run.stderr().contains("again stops at once").then_some(())
