@@ -324,9 +324,16 @@ impl Driver {
             Effect::Acknowledge { worker, unit, attempt } => {
                 self.send(&worker, ToWorker::Reported { unit, attempt });
             }
-            Effect::Survey { work, jobs, numeric_profile, extraction_key } => {
+            Effect::Survey { work, number, jobs, numeric_profile, extraction_key } => {
                 let runs = self.runs(&jobs);
-                self.spawn(effects::survey(self.context(), work, runs, numeric_profile, extraction_key));
+                self.spawn(effects::survey(
+                    self.context(),
+                    work,
+                    number,
+                    runs,
+                    numeric_profile,
+                    extraction_key,
+                ));
             }
             Effect::Commit(commit) => self.spawn(effects::commit(self.context(), commit)),
             Effect::RecordFailure(failed) => {

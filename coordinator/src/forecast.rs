@@ -243,8 +243,8 @@ async fn most_done(
         let survey = survey::look(store, work, key).await?;
         let mut state = WorkState::new(work.clone());
         state.open(survey);
-        if best.key.is_none() || state.n_found > best.units_done {
-            best = Surveyed { work: work.id, key, units_done: state.n_found };
+        if best.key.is_none() || state.n_done() > best.units_done {
+            best = Surveyed { work: work.id, key, units_done: state.n_done() };
         }
     }
     Ok(best)

@@ -7,7 +7,7 @@
 //! work:  Blocked ──its dependencies done──► Unbound ──a worker of some profile asks──► Surveying ──► Open ──► Done
 //!                                                                                                     └────► Failed
 //! unit:  Ready ──lent──► Leased ──reported──► Committing ──recorded──► Done
-//!          ▲  ◄──expired, failed, refused──────┘                         └──damaged──► Ready, next generation
+//!          ▲◄──expired, failed──┘  ◄──refused──────┘                     └──damaged──► Ready, next generation
 //! ```
 //!
 //! Invariants, checked by the simulation in `tests/`: a unit has at most one live lease; an item is recorded before
@@ -22,15 +22,16 @@ pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lsa_common::id::{AttemptId, JobId, UnitId, WorkerId};
+use lsa_common::id::{JobId, UnitId, WorkerId};
 use lsa_common::record::RunState;
 use lsa_common::time::Millis;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use crate::plan::{Plan, What, Work, WorkId};
-use event::{Effect, Event, JobSettings, MergeEnd, MergeKeys, Reported, Survey};
-use work::{Lease, WorkState, WorkStatus};
+use event::{Effect, Event, Item, JobSettings, MergeEnd, MergeKeys, Survey};
+use lease::Worker;
+use work::{Abandoned, Lease, Remade, WorkState, WorkStatus};
 
 /// Times of the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +49,11 @@ pub struct State {
     order: Vec<JobId>,
     works: BTreeMap<WorkId, WorkState>,
     workers: BTreeMap<WorkerId, Worker>,
-    /// What workers said they hold before the unit was known here.
-    claims: BTreeMap<UnitId, (WorkerId, AttemptId)>,
-    /// Reports on units that are not known yet: their works have not been looked through.
-    early_reports: BTreeMap<WorkId, Vec<Reported>>,
+    /// Workers that have asked and got nothing yet.
+    hungry: BTreeSet<WorkerId>,
+    /// What workers said they hold of works that have not been looked through.
+    claims: BTreeMap<(WorkId, u32), Lease>,
+    n_surveys: u64,
     /// A new leader lends nothing before this: an earlier leader's leases may be running.
     lend_after: Millis,
     effects: Vec<Effect>,
@@ -60,7 +62,8 @@ pub struct State {
 #[derive(Debug)]
 struct Job {
     settings: JobSettings,
-    works: BTreeSet<WorkId>,
+    /// Late stages first: an experiment's results are worth more than another one's beginning.
+    works: Vec<WorkId>,
     experiments: Vec<Experiment>,
     ended: Option<RunState>,
     /// What the view said when the job ended; its works may be gone since.
@@ -71,6 +74,9 @@ struct Job {
 struct Experiment {
     comparison: WorkId,
     status: ExperimentStatus,
+    /// How often its merge met trouble that may pass, and when to try again.
+    troubles: u32,
+    not_before: Millis,
 }
 
 /// How far an experiment is.
@@ -94,15 +100,6 @@ impl ExperimentStatus {
     }
 }
 
-#[derive(Debug)]
-struct Worker {
-    numeric_profile: String,
-    memory_bytes: u64,
-    connected: bool,
-    hungry: bool,
-    last_work: Option<WorkId>,
-}
-
 impl State {
     /// Nothing known yet. `seed` drives attempt ids and jitter; `lend_after` is 0 where no other leader came before.
     pub fn new(settings: Settings, seed: [u8; 32], lend_after: Millis) -> Self {
@@ -113,8 +110,9 @@ impl State {
             order: Vec::new(),
             works: BTreeMap::new(),
             workers: BTreeMap::new(),
+            hungry: BTreeSet::new(),
             claims: BTreeMap::new(),
-            early_reports: BTreeMap::new(),
+            n_surveys: 0,
             lend_after,
             effects: Vec::new(),
         }
@@ -122,8 +120,11 @@ impl State {
 
     /// Folds one event into the state and says what must now be done, in order.
     ///
-    /// `now` never decreases; lease deadlines are compared with it alone.
+    /// `now` never decreases; lease deadlines are compared with it alone. Jobs that are to be gone on with are
+    /// accepted before workers join: what a worker holds of no known work, it is told to stop.
     pub fn apply(&mut self, now: Millis, event: Event) -> Vec<Effect> {
+        // Signs of life are the most frequent events by far, and nothing can be lent after one that could not before.
+        let may_lend = !matches!(event, Event::Progressed { .. });
         match event {
             Event::JobAccepted { job, plan, settings } => self.accept(now, job, plan, settings),
             Event::JobCancelled { job } => self.end_job(&job, RunState::Cancelled),
@@ -131,8 +132,8 @@ impl State {
                 self.join(now, worker, numeric_profile, memory_bytes, held);
             }
             Event::WorkerAsked { worker } => {
-                if let Some(worker) = self.workers.get_mut(&worker) {
-                    worker.hungry = true;
+                if self.workers.get(&worker).is_some_and(|known| known.connected) {
+                    self.hungry.insert(worker);
                 }
             }
             Event::WorkerLeft { worker, departure } => self.leave(now, &worker, departure),
@@ -140,19 +141,18 @@ impl State {
                 self.renew(now, &worker, &unit, attempt, (done, total));
             }
             Event::Reported(report) => self.report(now, *report),
-            Event::Surveyed { work, survey } => self.surveyed(now, work, survey),
-            Event::SurveyFailed { work, .. } => {
-                if let Some(state) = self.works.get_mut(&work) {
-                    // Tried again at the next tick, or when a worker asks.
-                    state.status = WorkStatus::Unbound;
-                    state.not_before = now + policy::back_off_ms(1, &mut self.generator);
-                }
-            }
+            Event::Surveyed { work, number, survey } => self.surveyed(now, work, number, survey),
+            Event::SurveyFailed { work, number, message } => self.survey_failed(now, work, number, message),
             Event::Committed { unit, attempt, end } => self.committed(now, &unit, attempt, end),
-            Event::Merged { job, experiment, end } => self.merged(&job, experiment, end),
-            Event::Tick => self.expire(now),
+            Event::Merged { job, experiment, end } => self.merged(now, &job, experiment, end),
+            Event::Tick => {
+                self.expire(now);
+                self.try_again(now);
+            }
         }
-        self.lend(now);
+        if may_lend {
+            self.lend(now);
+        }
         std::mem::take(&mut self.effects)
     }
 
@@ -160,24 +160,28 @@ impl State {
         if self.jobs.get(&job).is_some_and(|known| known.ended.is_none()) {
             return;
         }
-        let mut works = BTreeSet::new();
+        let mut wanted = BTreeSet::new();
         for work in &plan.works {
-            let depends_on = match self.works.get(&work.id) {
-                Some(known) => known.work.depends_on.clone(),
-                None => {
-                    self.works.insert(work.id, WorkState::new(work.clone()));
-                    work.depends_on.clone()
-                }
-            };
+            let known = self.works.entry(work.id).or_insert_with(|| WorkState::new(work.clone()));
             // An older job may have asked for the same work with other dependencies; those are wanted then.
-            works.extend(depends_on.into_iter().chain([work.id]));
+            wanted.extend(known.work.depends_on.iter().copied().chain([work.id]));
         }
-        for work in &works {
-            if let Some(state) = self.works.get_mut(work) {
-                state.jobs.insert(job.clone());
+        for work in &wanted {
+            let Some(state) = self.works.get_mut(work) else { continue };
+            if let WorkStatus::Failed(_) = state.status {
+                // It failed for another job, which may still go on with the rest; this one begins afresh.
+                state.begin_afresh();
             }
+            state.jobs.insert(job.clone());
         }
-        let waiting = |comparison| Experiment { comparison, status: ExperimentStatus::Waiting };
+        let mut works: Vec<WorkId> = wanted.into_iter().collect();
+        works.sort_by_key(|work| std::cmp::Reverse(self.works.get(work).map_or(0, WorkState::stage)));
+        let waiting = |comparison| Experiment {
+            comparison,
+            status: ExperimentStatus::Waiting,
+            troubles: 0,
+            not_before: now,
+        };
         let experiments = plan.experiments.into_iter().map(waiting).collect();
         self.order.retain(|known| *known != job);
         self.order.push(job.clone());
@@ -190,25 +194,23 @@ impl State {
         for work in works {
             self.advance(now, work);
         }
-        self.settle();
+        self.settle(now);
     }
 
     /// Moves a work on as far as what it depends on allows.
     fn advance(&mut self, now: Millis, id: WorkId) {
         let Some(state) = self.works.get(&id) else { return };
-        let ready =
-            |dependency: &WorkId| self.works.get(dependency).is_some_and(|d| d.status == WorkStatus::Done);
-        let all_ready = state.work.depends_on.iter().all(ready);
+        let all_ready = self.is_unblocked(state);
         if state.status == WorkStatus::Blocked && all_ready {
             let state = self.works.get_mut(&id).expect("looked up above");
             state.status = WorkStatus::Unbound;
         }
         let Some(state) = self.works.get(&id) else { return };
-        if state.status != WorkStatus::Unbound || now < state.not_before {
+        if state.status != WorkStatus::Unbound || now < state.not_before || !all_ready {
             return;
         }
         // Texts are the same whoever prepares them; anything else waits for a worker that would begin it. A worker
-        // that holds a unit of it already, from before this coordinator started, is such a worker.
+        // that began a unit of it under an earlier coordinator is such a worker.
         if let What::Prepare { .. } = state.work.what {
             self.survey(id, String::new());
         } else if let Some(profile) = self.claimant_profile(id) {
@@ -216,10 +218,17 @@ impl State {
         }
     }
 
+    /// Whether everything that a work reads is done.
+    fn is_unblocked(&self, state: &WorkState) -> bool {
+        let is_done = |work: &WorkId| self.works.get(work).is_some_and(|d| d.status == WorkStatus::Done);
+        state.work.depends_on.iter().all(is_done)
+    }
+
     fn claimant_profile(&self, work: WorkId) -> Option<String> {
-        let mine = |unit: &UnitId| Work::parse_unit_id(unit).is_some_and(|(of, _)| of == work);
-        let (_, (worker, _)) = self.claims.iter().find(|(unit, _)| mine(unit))?;
-        self.workers.get(worker).map(|worker| worker.numeric_profile.clone())
+        let claims = self.claims.range((work, 0)..=(work, u32::MAX)).map(|(_, claim)| &claim.worker);
+        let reporter = self.works.get(&work).and_then(WorkState::early_reporter);
+        let profile = |worker| self.workers.get(worker).map(|worker| worker.numeric_profile.clone());
+        claims.chain(reporter).find_map(profile)
     }
 
     fn survey(&mut self, id: WorkId, numeric_profile: String) {
@@ -228,33 +237,42 @@ impl State {
             What::Prepare { .. } | What::Extract(_) => None,
         };
         let state = self.works.get_mut(&id).expect("callers name a known work");
-        state.status = WorkStatus::Surveying;
+        self.n_surveys += 1;
+        state.status = WorkStatus::Surveying(self.n_surveys);
         state.extraction_key = extraction_key;
         self.effects.push(Effect::Survey {
             work: state.work.clone(),
+            number: self.n_surveys,
             jobs: state.jobs.iter().cloned().collect(),
             numeric_profile,
             extraction_key,
         });
     }
 
-    fn surveyed(&mut self, now: Millis, id: WorkId, survey: Survey) {
+    fn surveyed(&mut self, now: Millis, id: WorkId, number: u64, survey: Survey) {
         let Some(state) = self.works.get_mut(&id) else { return };
-        if state.status != WorkStatus::Surveying {
+        if state.status != WorkStatus::Surveying(number) {
             return;
         }
         state.open(survey);
-        let units: Vec<UnitId> = state.units.keys().map(|index| state.work.unit_id(*index)).collect();
-        for unit in units {
-            let Some((worker, attempt)) = self.claims.remove(&unit) else { continue };
-            let deadline = now + self.settings.lease_ttl_ms;
-            let Some((state, index)) = self.find(&unit) else { continue };
-            state.adopt(index, Lease { worker, attempt, deadline, progress: (0, 0) });
-        }
-        for report in self.early_reports.remove(&id).unwrap_or_default() {
+        let early = state.take_early();
+        self.honour_claims(id);
+        for report in early {
             self.report(now, report);
         }
         self.finish_if_complete(now, id);
+    }
+
+    fn survey_failed(&mut self, now: Millis, id: WorkId, number: u64, message: String) {
+        let Some(state) = self.works.get_mut(&id) else { return };
+        if state.status != WorkStatus::Surveying(number) {
+            return;
+        }
+        let troubles = state.trouble.as_ref().map_or(0, |(_, troubles)| *troubles) + 1;
+        state.trouble = Some((message, troubles));
+        // Tried again when the time has come, for as long as the job is wanted: its waiting says why.
+        state.status = WorkStatus::Unbound;
+        state.not_before = now + policy::back_off_ms(troubles, &mut self.generator);
     }
 
     fn find(&mut self, unit: &UnitId) -> Option<(&mut WorkState, u32)> {
@@ -263,7 +281,7 @@ impl State {
     }
 
     /// Fails a work and all that depends on it.
-    fn fail_work(&mut self, id: WorkId, message: &str) {
+    fn fail_work(&mut self, now: Millis, id: WorkId, message: &str) {
         let mut failed = vec![id];
         while let Some(id) = failed.pop() {
             let Some(state) = self.works.get_mut(&id) else { continue };
@@ -271,15 +289,24 @@ impl State {
                 continue;
             }
             state.status = WorkStatus::Failed(message.to_owned());
-            let stops = state.drop_leases();
-            self.effects.extend(stops.into_iter().map(|(unit, lease)| Effect::Stop {
-                worker: lease.worker,
-                unit,
-                attempt: lease.attempt,
-            }));
+            self.abandon(id);
             failed.extend(self.works.values().filter(|s| s.work.depends_on.contains(&id)).map(|s| s.work.id));
         }
-        self.settle();
+        self.settle(now);
+    }
+
+    /// Tells everybody who works on it, or has reported, that nobody waits for them.
+    fn abandon(&mut self, id: WorkId) {
+        let Some(state) = self.works.get_mut(&id) else { return };
+        let Abandoned { mut leases, reports } = state.abandon();
+        let claimed: Vec<_> = self.claims.range((id, 0)..=(id, u32::MAX)).map(|(unit, _)| *unit).collect();
+        for unit in claimed {
+            leases.extend(self.claims.remove(&unit).map(|claim| (state.work.unit_id(unit.1), claim)));
+        }
+        let stop = |(unit, Lease { worker, attempt, .. })| Effect::Stop { worker, unit, attempt };
+        self.effects.extend(leases.into_iter().map(stop));
+        let acknowledge = |(worker, unit, attempt)| Effect::Acknowledge { worker, unit, attempt };
+        self.effects.extend(reports.into_iter().map(acknowledge));
     }
 
     fn finish_if_complete(&mut self, now: Millis, id: WorkId) {
@@ -293,40 +320,65 @@ impl State {
         for dependent in dependents {
             self.advance(now, dependent);
         }
-        self.settle();
+        self.settle(now);
     }
 
-    fn merged(&mut self, job: &JobId, number: usize, end: MergeEnd) {
-        let Some(known) = self.jobs.get_mut(job) else { return };
-        let Some(experiment) = known.experiments.get_mut(number) else { return };
+    fn merged(&mut self, now: Millis, id: &JobId, number: usize, end: MergeEnd) {
+        let Some(job) = self.jobs.get(id) else { return };
+        let attempts_max = job.settings.max_attempts;
+        let Some(experiment) = job.experiments.get(number) else { return };
         if experiment.status != ExperimentStatus::Merging {
             return;
         }
-        match end {
-            MergeEnd::Written => experiment.status = ExperimentStatus::Done,
-            MergeEnd::Failed(message) => experiment.status = ExperimentStatus::Failed(message),
-            MergeEnd::Damaged { trial } => {
-                experiment.status = ExperimentStatus::Waiting;
-                if let Some(state) = self.works.get_mut(&experiment.comparison) {
-                    state.status = WorkStatus::Open;
-                    state.reopen_trial(trial);
-                }
-            }
+        let comparison = experiment.comparison;
+        let remade = match &end {
+            MergeEnd::Damaged { trial } => self.remake_trial(comparison, *trial),
             MergeEnd::DamagedSource(damaged) => {
-                experiment.status = ExperimentStatus::Waiting;
-                if !self.remake(&damaged)
-                    && let Some(known) = self.jobs.get_mut(job)
-                {
-                    let message = "rows are damaged that no work of this job has made".to_owned();
-                    known.experiments[number].status = ExperimentStatus::Failed(message);
+                let reads = self.works.get(&comparison).map(|state| state.work.depends_on.clone());
+                self.remake(&reads.unwrap_or_default(), damaged).map_or(Remade::Unknown, |(_, remade)| remade)
+            }
+            MergeEnd::Written | MergeEnd::Trouble(_) | MergeEnd::Failed(_) => Remade::Unknown,
+        };
+        let Some(experiment) = self.jobs.get_mut(id).and_then(|job| job.experiments.get_mut(number)) else {
+            return;
+        };
+        experiment.status = match end {
+            MergeEnd::Written => ExperimentStatus::Done,
+            MergeEnd::Failed(message) => ExperimentStatus::Failed(message),
+            MergeEnd::Trouble(message) => {
+                experiment.troubles += 1;
+                experiment.not_before = now + policy::back_off_ms(experiment.troubles, &mut self.generator);
+                if experiment.troubles < attempts_max {
+                    ExperimentStatus::Waiting
+                } else {
+                    let message =
+                        format!("gave up after {attempts_max} attempts to merge; the last one: {message}");
+                    ExperimentStatus::Failed(message)
                 }
             }
-        }
-        self.settle();
+            MergeEnd::Damaged { trial } => match remade {
+                Remade::Will => ExperimentStatus::Waiting,
+                Remade::Unknown | Remade::TooOften => ExperimentStatus::Failed(format!(
+                    "trial {trial} was computed again and again, and its object was damaged every time"
+                )),
+            },
+            MergeEnd::DamagedSource(_) => match remade {
+                Remade::Will => ExperimentStatus::Waiting,
+                Remade::Unknown | Remade::TooOften => ExperimentStatus::Failed(
+                    "rows were made again and again, and were damaged every time".to_owned(),
+                ),
+            },
+        };
+        self.settle(now);
+    }
+
+    fn remake_trial(&mut self, comparison: WorkId, trial: u32) -> Remade {
+        let unit = self.works.get(&comparison).and_then(|state| state.unit_of_trial(trial));
+        unit.map_or(Remade::Unknown, |unit| self.reopen(comparison, unit, Item::Trial(trial)))
     }
 
     /// Brings experiments and jobs in line with their works.
-    fn settle(&mut self) {
+    fn settle(&mut self, now: Millis) {
         let ids: Vec<JobId> = self.order.clone();
         for id in ids {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
@@ -334,7 +386,7 @@ impl State {
                 continue;
             }
             for (number, experiment) in job.experiments.iter_mut().enumerate() {
-                if experiment.status != ExperimentStatus::Waiting {
+                if experiment.status != ExperimentStatus::Waiting || now < experiment.not_before {
                     continue;
                 }
                 match self.works.get(&experiment.comparison).map(|state| (&state.status, state)) {
@@ -379,6 +431,7 @@ impl State {
             }
         }
         job.ended = Some(state);
+        self.order.retain(|known| known != id);
         for work in std::mem::take(&mut job.works) {
             self.lose_interest(work, id);
         }
@@ -388,17 +441,20 @@ impl State {
     fn lose_interest(&mut self, work: WorkId, job: &JobId) {
         let Some(state) = self.works.get_mut(&work) else { return };
         state.jobs.remove(job);
-        if !state.jobs.is_empty() {
-            return;
+        if state.jobs.is_empty() {
+            self.abandon(work);
+            self.works.remove(&work);
         }
-        let stops = state.drop_leases();
-        self.effects.extend(stops.into_iter().map(|(unit, lease)| Effect::Stop {
-            worker: lease.worker,
-            unit,
-            attempt: lease.attempt,
-        }));
-        self.works.remove(&work);
-        self.early_reports.remove(&work);
+    }
+
+    /// Takes up what has waited for a time: surveys and merges that met trouble.
+    fn try_again(&mut self, now: Millis) {
+        let unbound: Vec<WorkId> =
+            self.works.values().filter(|s| s.status == WorkStatus::Unbound).map(|s| s.work.id).collect();
+        for work in unbound {
+            self.advance(now, work);
+        }
+        self.settle(now);
     }
 }
 

@@ -8,7 +8,7 @@ use lsa_common::job::JobSpec;
 use lsa_common::layout;
 use lsa_common::record::{ExperimentEnd, FailureRecord, RunState, RunStatus};
 use lsa_common::report::Damaged;
-use lsa_common::store::Store;
+use lsa_common::store::{Store, StoreError};
 use tokio::sync::mpsc;
 
 use super::{JobEntry, Message};
@@ -19,7 +19,7 @@ use crate::export::parquet::SimilarityTable;
 use crate::export::summary::{ExperimentOutcome, ExperimentState, grid_search_summary};
 use crate::export::{self};
 use crate::identity::{Identity, now_rfc3339};
-use crate::output::Output;
+use crate::output::{Output, OutputError};
 use crate::plan::Work;
 use crate::result::{self, ResultError};
 use crate::scheduler::ExperimentStatus;
@@ -44,6 +44,7 @@ impl Context {
 pub(crate) async fn survey(
     context: Context,
     work: Arc<Work>,
+    number: u64,
     runs: Vec<(JobId, u32)>,
     numeric_profile: String,
     extraction_key: Option<Digest>,
@@ -52,11 +53,11 @@ pub(crate) async fn survey(
         bucket::survey(&context.store, &context.identity, &work, &runs, &numeric_profile, extraction_key)
             .await;
     let event = match surveyed {
-        Ok(survey) => Event::Surveyed { work: work.id, survey },
+        Ok(survey) => Event::Surveyed { work: work.id, number, survey },
         Err(error) => {
             let message = chain(&error);
             tracing::warn!("cannot look through the bucket: {message}");
-            Event::SurveyFailed { work: work.id, message }
+            Event::SurveyFailed { work: work.id, number, message }
         }
     };
     context.tell(Message::Event(event)).await;
@@ -121,6 +122,7 @@ pub(crate) async fn merge(context: Context, target: Target, experiment: usize, k
             let pooling = target.spec.experiments[experiment].pooling;
             MergeEnd::DamagedSource(Damaged::Shard { extraction_key: keys.extraction_key, pooling, shard })
         }
+        Err(error) if error.may_pass() => MergeEnd::Trouble(chain(&error)),
         Err(error) => MergeEnd::Failed(chain(&error)),
     };
     context.tell(Message::Event(Event::Merged { job: target.job, experiment, end })).await;
@@ -133,15 +135,29 @@ enum WriteError {
     #[error(transparent)]
     Export(#[from] export::ExportError),
     #[error(transparent)]
-    Output(#[from] crate::output::OutputError),
+    Output(#[from] OutputError),
     #[error(transparent)]
     Embeddings(#[from] EmbeddingsError),
     #[error(transparent)]
-    Store(#[from] lsa_common::store::StoreError),
+    Store(#[from] StoreError),
     #[error("cannot write similarities.parquet")]
     Table(#[from] export::parquet::TableError),
     #[error("drawing stopped")]
     Stopped(#[from] tokio::task::JoinError),
+}
+
+impl WriteError {
+    /// Whether the store failed in a way that another try may not meet.
+    fn may_pass(&self) -> bool {
+        let store = match self {
+            Self::Store(error)
+            | Self::Result(ResultError::Store(error))
+            | Self::Embeddings(EmbeddingsError::Store(error))
+            | Self::Output(OutputError::Store(error)) => error,
+            _ => return false,
+        };
+        matches!(store, StoreError::Request { .. })
+    }
 }
 
 async fn write_experiment(

@@ -81,6 +81,8 @@ pub enum Event {
     Surveyed {
         /// Which.
         work: WorkId,
+        /// The survey's number.
+        number: u64,
         /// What was found.
         survey: Survey,
     },
@@ -88,6 +90,8 @@ pub enum Event {
     SurveyFailed {
         /// For which work.
         work: WorkId,
+        /// The survey's number.
+        number: u64,
         /// Why.
         message: String,
     },
@@ -196,6 +200,8 @@ pub enum MergeEnd {
     },
     /// Rows that are saved as embeddings are missing or corrupt.
     DamagedSource(Damaged),
+    /// It did not work, and may work later: the store failed.
+    Trouble(String),
     /// It cannot be done.
     Failed(String),
 }
@@ -220,6 +226,8 @@ pub enum Effect {
     Survey {
         /// Which work.
         work: Arc<Work>,
+        /// To be told with what is found.
+        number: u64,
         /// The jobs in whose runs the binding is kept.
         jobs: Vec<JobId>,
         /// The profile of the worker that would begin it.

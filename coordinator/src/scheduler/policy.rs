@@ -1,11 +1,11 @@
 //! Which work first, and how long to wait after a failure. Pure functions.
 
-use std::collections::BTreeMap;
-
-use lsa_common::id::JobId;
 use rand_core::Rng;
 
 use crate::plan::WorkId;
+
+/// How often a record is tried to be written, about two minutes in all, before the attempt counts as failed.
+pub const COMMIT_TRIES_MAX: u32 = 8;
 
 const BACK_OFF_FIRST_MS: u64 = 1_000;
 const BACK_OFF_MAX_MS: u64 = 60_000;
@@ -18,13 +18,11 @@ pub fn back_off_ms(failures: u32, generator: &mut impl Rng) -> u64 {
     plain - fifth + generator.next_u64() % (2 * fifth + 1)
 }
 
-/// The works to try for a worker, in order: the one it did last (its model is loaded, its rows are cached), then the
-/// works of the jobs in their order, each job's in its own.
-pub fn works_for(jobs: &[JobId], works: &BTreeMap<JobId, Vec<WorkId>>, last: Option<WorkId>) -> Vec<WorkId> {
-    let of_jobs = jobs.iter().filter_map(|job| works.get(job)).flatten().copied();
-    let wanted: Vec<WorkId> = of_jobs.collect();
-    let last = last.filter(|last| wanted.contains(last));
-    last.into_iter().chain(wanted.iter().copied().filter(|work| Some(*work) != last)).collect()
+/// The works to try for a worker: of the candidates, the one that it did last (its model is loaded, its rows are
+/// cached), then the others as they come.
+pub fn in_order(candidates: &[WorkId], last: Option<WorkId>) -> impl Iterator<Item = WorkId> {
+    let last = last.filter(|last| candidates.contains(last));
+    last.into_iter().chain(candidates.iter().copied().filter(move |work| Some(*work) != last))
 }
 
 #[cfg(test)]

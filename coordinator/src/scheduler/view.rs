@@ -68,16 +68,15 @@ impl State {
             let n_units = u64::from(work.work.n_units());
             // Every work counts a little, however cheap, so that the share moves from the start.
             let weight = work.work.flop as f64 + 1e9;
-            let mut done = work.n_done as f64;
-            for (index, unit) in &work.units {
-                let Some(lease) = unit.lease() else { continue };
+            let mut done = work.n_done() as f64;
+            for (index, unit, lease) in work.leases() {
                 let (part, of) = lease.progress;
                 if of > 0 {
                     done += (part.min(of) as f64) / of as f64;
                 }
                 view.leases.push(LeaseView {
-                    unit: work.work.unit_id(*index),
-                    what: work.payload(*index).map(|payload| payload.describe()).unwrap_or_default(),
+                    unit: work.work.unit_id(index),
+                    what: work.payload(index).map(|payload| payload.describe()).unwrap_or_default(),
                     attempt: lease.attempt,
                     attempt_number: unit.attempts,
                     worker: lease.worker.clone(),
@@ -85,8 +84,8 @@ impl State {
                 });
             }
             view.units_total += n_units;
-            view.units_done += work.n_done;
-            view.units_run += work.n_done.saturating_sub(work.n_found);
+            view.units_done += work.n_done();
+            view.units_run += work.n_run;
             weight_total += weight;
             weight_done += weight * (done / n_units.max(1) as f64).min(1.0);
         }
@@ -105,30 +104,36 @@ impl State {
 
     fn why_waiting(&self, id: &JobId) -> Option<String> {
         let job = self.jobs.get(id)?;
+        let works = || job.works.iter().filter_map(|work| self.works.get(work));
+        if works().all(|work| work.status == WorkStatus::Done) {
+            return None;
+        }
+        if let Some((message, troubles)) = works().find_map(|work| work.trouble.as_ref()) {
+            return Some(format!("the bucket could not be looked through ({troubles} times): {message}"));
+        }
         let connected: Vec<_> = self.workers.values().filter(|worker| worker.connected).collect();
         if connected.is_empty() {
             return Some(
                 "no worker is connected; start one with `lsa-worker serve --coordinator URL`".to_owned(),
             );
         }
-        let largest = connected.iter().map(|worker| worker.memory_bytes).max().unwrap_or(0);
-        for work in job.works.iter().filter_map(|work| self.works.get(work)) {
-            if !matches!(work.status, WorkStatus::Unbound | WorkStatus::Open) {
-                continue;
-            }
-            let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-            if work.work.memory_bytes > largest {
-                return Some(format!(
-                    "a unit needs {:.1} GiB, the largest worker has {:.1} GiB; lower batch_size or add a larger worker",
-                    gib(work.work.memory_bytes),
-                    gib(largest)
-                ));
-            }
+        for work in works().filter(|work| matches!(work.status, WorkStatus::Unbound | WorkStatus::Open)) {
             let bound = &work.numeric_profile;
-            if !bound.is_empty() && connected.iter().all(|worker| worker.numeric_profile != *bound) {
+            let of_profile = connected.iter().filter(|worker| work.is_bound_to(&worker.numeric_profile));
+            let Some(largest) = of_profile.map(|worker| worker.memory_bytes).max() else {
                 return Some(format!(
                     "it was begun by workers of the profile {bound:?} and none of the connected ones is of it; \
                      connect such a worker, or submit again to begin afresh"
+                ));
+            };
+            let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+            if work.work.memory_bytes > largest {
+                let which = if bound.is_empty() { "" } else { " of its profile" };
+                return Some(format!(
+                    "a unit needs {:.1} GiB, the largest worker{which} has {:.1} GiB; lower batch_size or add a \
+                     larger worker",
+                    gib(work.work.memory_bytes),
+                    gib(largest)
                 ));
             }
         }

@@ -18,8 +18,8 @@ pub enum WorkStatus {
     Blocked,
     /// Could begin; no profile is bound yet.
     Unbound,
-    /// The bucket is being looked through.
-    Surveying,
+    /// The bucket is being looked through, under this number: the end of an older survey is not believed.
+    Surveying(u64),
     /// Its units are known.
     Open,
     /// Every item has a record.
@@ -45,16 +45,26 @@ pub struct WorkState {
     pub extraction_key: Option<Digest>,
     /// Units with something missing, by number.
     pub units: BTreeMap<u32, Unit>,
-    /// Units that this coordinator has seen done, or found done.
-    pub n_done: u64,
-    /// Units that were found done.
-    pub n_found: u64,
-    /// Nothing of it is lent before.
+    /// Units that this coordinator has had done.
+    pub n_run: u64,
+    /// Not looked through before.
     pub not_before: Millis,
+    /// Why it could not be looked through, and how often in a row.
+    pub trouble: Option<(String, u32)>,
+    /// Reports that came before the work was open.
+    early_reports: BTreeMap<u32, Vec<Reported>>,
     next_generation: BTreeMap<Recorded, u32>,
+    n_missing: u64,
     ready: BTreeSet<u32>,
     delayed: BTreeSet<(Millis, u32)>,
+    /// Leased or committing.
+    busy: BTreeSet<u32>,
 }
+
+/// Reports on one unit that may wait for another one's commit, or for the unit to be known; more are not kept.
+const WAITING_REPORTS_MAX: usize = 4;
+/// How often one unit is made again because its data were damaged; more is not bad luck.
+const REMAKES_MAX: u32 = 16;
 
 /// An item with the number under which its record is kept: a shard, or a trial.
 type Recorded = (u32, Item);
@@ -71,6 +81,15 @@ pub struct Unit {
     /// All attempts.
     pub attempts: u32,
     faulted_by: BTreeSet<WorkerId>,
+    /// Attempts that this coordinator lent or took over.
+    lent: BTreeSet<AttemptId>,
+    /// Whose data are on record: not to be recorded again once they turn out damaged.
+    recorded: Option<AttemptId>,
+    /// Reports of other attempts, while one is being committed.
+    waiting: Vec<Reported>,
+    /// What turned out damaged while other items of the unit were being made.
+    also: BTreeSet<Item>,
+    remakes: u32,
 }
 
 /// How far a unit is.
@@ -81,9 +100,54 @@ pub enum UnitStatus {
     /// A worker has it.
     Leased(Lease),
     /// Its record is being written.
-    Committing(Lease),
+    Committing(Box<Committing>),
     /// Every item has a record.
     Done,
+}
+
+/// A report that is being recorded.
+#[derive(Clone, Debug)]
+pub struct Committing {
+    /// What is recorded.
+    pub commit: Commit,
+    /// The live lease when the report came: the reporter's own, or another one's that runs on until the record stands.
+    pub lease: Option<Lease>,
+    /// How often the store has failed.
+    pub troubles: u32,
+    /// When to try again; nothing while a try is under way.
+    pub retry_at: Option<Millis>,
+}
+
+impl Committing {
+    /// The reporter's own lease; nothing where the report is late.
+    pub fn own_lease(&self) -> Option<&Lease> {
+        self.lease.as_ref().filter(|lease| lease.attempt == self.commit.report.attempt)
+    }
+
+    /// The lease of another attempt that runs on.
+    pub fn other_lease(&self) -> Option<&Lease> {
+        self.lease.as_ref().filter(|lease| lease.attempt != self.commit.report.attempt)
+    }
+}
+
+/// What becomes of something damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remade {
+    /// It will be made again.
+    Will,
+    /// There is no such thing here.
+    Unknown,
+    /// It was made again too often.
+    TooOften,
+}
+
+/// What a work has in the air when it is given up.
+#[derive(Debug, Default)]
+pub struct Abandoned {
+    /// Units that workers may stop.
+    pub leases: Vec<(UnitId, Lease)>,
+    /// Reports that nobody waits for any more.
+    pub reports: Vec<(WorkerId, UnitId, AttemptId)>,
 }
 
 /// A loan.
@@ -120,13 +184,22 @@ impl WorkState {
             key: None,
             extraction_key: None,
             units: BTreeMap::new(),
-            n_done: 0,
-            n_found: 0,
+            n_run: 0,
             not_before: Millis(0),
+            trouble: None,
+            early_reports: BTreeMap::new(),
             next_generation: BTreeMap::new(),
+            n_missing: 0,
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            busy: BTreeSet::new(),
         }
+    }
+
+    /// Forgets everything but who wants it.
+    pub fn begin_afresh(&mut self) {
+        let jobs = std::mem::take(&mut self.jobs);
+        *self = Self { jobs, ..Self::new(self.work.clone()) };
     }
 
     /// Prepare, extract, compare: 0, 1, 2.
@@ -138,14 +211,15 @@ impl WorkState {
         }
     }
 
-    /// Whether its units are known and some may be missing.
-    pub fn is_open(&self) -> bool {
-        self.status == WorkStatus::Open
+    /// Whether a worker of that profile may run its units.
+    pub fn is_bound_to(&self, profile: &str) -> bool {
+        self.numeric_profile.is_empty() || self.numeric_profile == profile
     }
 
     /// Takes in what the bucket holds; what it does not becomes units.
     pub fn open(&mut self, survey: Survey) {
         self.status = WorkStatus::Open;
+        self.trouble = None;
         self.key = survey.key;
         self.numeric_profile = survey.numeric_profile;
         self.next_generation =
@@ -178,30 +252,41 @@ impl WorkState {
                 }
             }
         }
-        self.n_found = u64::from(self.work.n_units()).saturating_sub(units.len() as u64);
-        self.n_done = self.n_found;
+        self.n_missing = units.len() as u64;
         self.ready = units.keys().copied().collect();
+        self.delayed.clear();
+        self.busy.clear();
         self.units = units.into_iter().map(|(index, items)| (index, Unit::new(items))).collect();
     }
 
     /// Whether no unit is missing anything.
     pub fn is_complete(&self) -> bool {
-        self.units.values().all(|unit| matches!(unit.status, UnitStatus::Done))
+        self.n_missing == 0
+    }
+
+    /// Units that are done or were found done.
+    pub fn n_done(&self) -> u64 {
+        match self.status {
+            WorkStatus::Open | WorkStatus::Done => u64::from(self.work.n_units()) - self.n_missing,
+            _ => 0,
+        }
+    }
+
+    /// Whether a unit could be lent.
+    pub fn has_ready(&self, now: Millis) -> bool {
+        !self.ready.is_empty() || self.delayed.first().is_some_and(|(due, _)| *due <= now)
     }
 
     /// Lends the next unit that is ready.
-    pub fn lend(&mut self, now: Millis, lease: Lease) -> Option<(UnitId, Payload, u32)> {
+    pub fn lend(&mut self, now: Millis, lease: Lease) -> Option<(u32, Payload, u32)> {
         while let Some((due, index)) = self.delayed.first().copied().filter(|(due, _)| *due <= now) {
             self.delayed.remove(&(due, index));
             self.ready.insert(index);
         }
         let index = *self.ready.first()?;
         let payload = self.payload(index)?;
-        self.ready.remove(&index);
-        let unit = self.units.get_mut(&index)?;
-        unit.status = UnitStatus::Leased(lease);
-        unit.attempts += 1;
-        Some((self.work.unit_id(index), payload, unit.attempts))
+        self.begin_lease(index, lease);
+        Some((index, payload, self.units.get(&index)?.attempts))
     }
 
     /// Takes over a lease that an earlier coordinator gave; false where the unit is not to be had.
@@ -209,60 +294,119 @@ impl WorkState {
         let Some(unit) = self.units.get_mut(&index) else { return false };
         match &mut unit.status {
             UnitStatus::Ready => {
-                unit.status = UnitStatus::Leased(lease);
-                unit.attempts += 1;
-                self.ready.remove(&index);
-                self.delayed.retain(|(_, delayed)| *delayed != index);
-                true
+                let usable = unit.recorded != Some(lease.attempt);
+                if usable {
+                    self.begin_lease(index, lease);
+                }
+                usable
             }
-            UnitStatus::Leased(held) | UnitStatus::Committing(held) if held.attempt == lease.attempt => {
-                held.deadline = lease.deadline;
-                true
+            UnitStatus::Leased(held) => {
+                let same = held.attempt == lease.attempt;
+                if same {
+                    held.deadline = lease.deadline;
+                }
+                same
             }
-            UnitStatus::Leased(_) | UnitStatus::Committing(_) | UnitStatus::Done => false,
+            UnitStatus::Committing(committing) => {
+                let of_report = committing.commit.report.attempt == lease.attempt;
+                let waits = unit.waiting.iter().any(|report| report.attempt == lease.attempt);
+                let other = committing.other_lease().is_some_and(|other| other.attempt == lease.attempt);
+                if other {
+                    committing.lease = Some(lease);
+                }
+                of_report || waits || other
+            }
+            UnitStatus::Done => false,
         }
+    }
+
+    fn begin_lease(&mut self, index: u32, lease: Lease) {
+        let Some(unit) = self.units.get_mut(&index) else { return };
+        unit.attempts += 1;
+        unit.lent.insert(lease.attempt);
+        self.set(index, UnitStatus::Leased(lease));
+    }
+
+    /// Changes a unit's status and everything that counts units by it. A unit that turns `Ready` is lent at once
+    /// unless the caller delays it.
+    fn set(&mut self, index: u32, status: UnitStatus) -> Option<UnitStatus> {
+        let unit = self.units.get_mut(&index)?;
+        let before = std::mem::replace(&mut unit.status, status);
+        let (was_done, is_done) =
+            (matches!(before, UnitStatus::Done), matches!(unit.status, UnitStatus::Done));
+        let is_ready = matches!(unit.status, UnitStatus::Ready);
+        self.n_missing = self.n_missing + u64::from(was_done) - u64::from(is_done);
+        self.ready.remove(&index);
+        if matches!(before, UnitStatus::Ready) {
+            self.delayed.retain(|(_, delayed)| *delayed != index);
+        }
+        if is_ready {
+            self.ready.insert(index);
+        }
+        if is_ready || is_done {
+            self.busy.remove(&index);
+        } else {
+            self.busy.insert(index);
+        }
+        Some(before)
     }
 
     /// Extends a lease; false where `attempt` does not hold it.
     pub fn renew(&mut self, index: u32, attempt: AttemptId, deadline: Millis, progress: (u64, u64)) -> bool {
-        let unit = self.units.get_mut(&index);
-        match unit.map(|unit| &mut unit.status) {
-            Some(UnitStatus::Leased(lease)) if lease.attempt == attempt => {
+        let Some(unit) = self.units.get_mut(&index) else { return false };
+        let lease = match &mut unit.status {
+            UnitStatus::Leased(lease) => Some(lease),
+            UnitStatus::Committing(committing) => {
+                if committing.commit.report.attempt == attempt {
+                    return true;
+                }
+                committing.lease.as_mut()
+            }
+            UnitStatus::Ready | UnitStatus::Done => None,
+        };
+        match lease {
+            Some(lease) if lease.attempt == attempt => {
                 lease.deadline = deadline;
                 lease.progress = progress;
                 true
             }
-            Some(UnitStatus::Committing(lease)) => lease.attempt == attempt,
             _ => false,
         }
     }
 
-    /// Ends the lease of a unit, whoever has it. The caller releases, delays or fails the unit.
-    pub fn end_lease(&mut self, index: u32) -> Option<Lease> {
+    /// Ends the lease of a unit if `attempt` has it; the unit is ready then, and the caller may delay it.
+    pub fn end_lease(&mut self, index: u32, attempt: AttemptId) -> Option<Lease> {
         let unit = self.units.get_mut(&index)?;
-        match std::mem::replace(&mut unit.status, UnitStatus::Ready) {
-            UnitStatus::Leased(lease) => Some(lease),
-            other => {
-                unit.status = other;
+        match &mut unit.status {
+            UnitStatus::Leased(lease) if lease.attempt == attempt => {
+                let lease = lease.clone();
+                self.set(index, UnitStatus::Ready);
+                Some(lease)
+            }
+            UnitStatus::Committing(committing) => {
+                // Another one's report decides; if it is refused, the unit is free.
+                if committing.other_lease().is_some_and(|other| other.attempt == attempt) {
+                    committing.lease = None;
+                }
                 None
             }
+            UnitStatus::Leased(_) | UnitStatus::Ready | UnitStatus::Done => None,
         }
     }
 
-    /// Ends the lease of a unit if `attempt` has it.
-    pub fn end_lease_of(&mut self, index: u32, attempt: AttemptId) -> Option<Lease> {
-        let held = self.units.get(&index)?.lease()?.attempt == attempt;
-        if held { self.end_lease(index) } else { None }
+    /// The attempt under which a worker has a unit.
+    pub fn attempt_of(&self, index: u32, worker: &WorkerId) -> Option<AttemptId> {
+        let lease = match &self.units.get(&index)?.status {
+            UnitStatus::Leased(lease) => Some(lease),
+            UnitStatus::Committing(committing) => committing.other_lease(),
+            UnitStatus::Ready | UnitStatus::Done => None,
+        };
+        lease.filter(|lease| lease.worker == *worker).map(|lease| lease.attempt)
     }
 
-    /// Puts a unit back, to be lent at once.
-    pub fn release(&mut self, index: u32) {
-        self.ready.insert(index);
-    }
-
-    /// Puts a unit back, to be lent later.
+    /// Puts off a unit that is ready.
     pub fn delay(&mut self, index: u32, not_before: Millis) {
-        if self.units.get(&index).is_some_and(|unit| matches!(unit.status, UnitStatus::Ready)) {
+        if self.ready.remove(&index) {
             self.delayed.insert((not_before, index));
         }
     }
@@ -290,101 +434,224 @@ impl WorkState {
         }
     }
 
-    /// What to record of a report, if the unit still lacks it. A late report of an expired lease counts as well: what
-    /// it has written is as good as anybody's.
-    pub fn begin_commit(&mut self, index: u32, report: Reported) -> Option<Commit> {
+    /// Keeps a report until the work is open; false where there is no room or no such unit.
+    pub fn keep_early(&mut self, index: u32, report: Reported) -> bool {
+        index < self.work.n_units() && keep(self.early_reports.entry(index).or_default(), report)
+    }
+
+    /// The reports that came before the work was open.
+    pub fn take_early(&mut self) -> Vec<Reported> {
+        std::mem::take(&mut self.early_reports).into_values().flatten().collect()
+    }
+
+    /// Who has reported before the work was open.
+    pub fn early_reporter(&self) -> Option<&WorkerId> {
+        self.early_reports.values().flatten().map(|report| &report.worker).next()
+    }
+
+    /// What to do with a report of data. A late report of an expired lease counts as well: what it has written is as
+    /// good as anybody's, as long as `profile`, the reporter's, is the one that the work is bound to.
+    pub fn begin_commit(&mut self, index: u32, report: Reported, profile: Option<&str>) -> Option<Commit> {
         let payload = self.payload(index)?;
         let unit = self.units.get_mut(&index)?;
         let lease = match &unit.status {
-            UnitStatus::Leased(lease) if lease.attempt == report.attempt => lease.clone(),
-            UnitStatus::Leased(_) | UnitStatus::Ready => Lease {
-                worker: report.worker.clone(),
-                attempt: report.attempt,
-                deadline: Millis(0),
-                progress: (0, 0),
-            },
+            UnitStatus::Leased(lease) => Some(lease.clone()),
+            UnitStatus::Ready => None,
             UnitStatus::Committing(_) | UnitStatus::Done => return None,
         };
-        let attempt_number = unit.attempts;
-        let next = |item: &Item| {
-            let number = match item {
-                Item::Texts | Item::Rows(_) => index,
-                Item::Trial(trial) => *trial,
-            };
-            (*item, self.next_generation.get(&(number, *item)).copied().unwrap_or(0))
+        let bound = self.numeric_profile.as_str();
+        let fits = unit.lent.contains(&report.attempt) || bound.is_empty() || profile == Some(bound);
+        if !fits || unit.recorded == Some(report.attempt) {
+            return None;
+        }
+        let next =
+            |item: &Item| (*item, self.next_generation.get(&recorded(index, *item)).copied().unwrap_or(0));
+        let commit = Commit {
+            payload,
+            generations: unit.items.iter().map(next).collect(),
+            attempt_number: unit.attempts,
+            numeric_profile: self.numeric_profile.clone(),
+            report,
         };
-        let generations = unit.items.iter().map(next).collect();
-        unit.status = UnitStatus::Committing(lease);
-        self.ready.remove(&index);
-        self.delayed.retain(|(_, delayed)| *delayed != index);
-        let numeric_profile = self.numeric_profile.clone();
-        Some(Commit { payload, generations, attempt_number, numeric_profile, report })
+        let committing = Committing { commit: commit.clone(), lease, troubles: 0, retry_at: None };
+        self.set(index, UnitStatus::Committing(Box::new(committing)));
+        Some(commit)
     }
 
-    /// Ends a commit; the lease under which it was made.
-    pub fn end_commit(&mut self, index: u32, attempt: AttemptId) -> Option<Lease> {
-        let unit = self.units.get_mut(&index)?;
-        match std::mem::replace(&mut unit.status, UnitStatus::Ready) {
-            UnitStatus::Committing(lease) if lease.attempt == attempt => Some(lease),
-            other => {
-                unit.status = other;
-                None
-            }
+    /// Whether a report of the unit is being recorded.
+    pub fn is_committing(&self, index: u32) -> bool {
+        self.units.get(&index).is_some_and(|unit| matches!(unit.status, UnitStatus::Committing(_)))
+    }
+
+    /// Keeps a report until the one that is being recorded has ended; false where there is no need or no room.
+    pub fn keep_waiting(&mut self, index: u32, report: Reported) -> bool {
+        let Some(unit) = self.units.get_mut(&index) else { return false };
+        match &unit.status {
+            // Sent again: its own commit is under way.
+            UnitStatus::Committing(committing) if committing.commit.report.attempt == report.attempt => true,
+            UnitStatus::Committing(_) => keep(&mut unit.waiting, report),
+            UnitStatus::Ready | UnitStatus::Leased(_) | UnitStatus::Done => false,
         }
     }
 
-    /// Every item of the unit has a record.
-    pub fn done(&mut self, index: u32) {
-        let Some(unit) = self.units.get_mut(&index) else { return };
-        unit.status = UnitStatus::Done;
-        self.n_done += 1;
+    /// Ends the commit of `attempt`: the unit is ready, or leased again where another attempt runs on.
+    pub fn end_commit(&mut self, index: u32, attempt: AttemptId) -> Option<(Committing, Vec<Reported>)> {
+        let unit = self.units.get_mut(&index)?;
+        let UnitStatus::Committing(committing) = &unit.status else { return None };
+        if committing.commit.report.attempt != attempt {
+            return None;
+        }
+        let other = committing.other_lease().cloned();
+        let waiting = std::mem::take(&mut unit.waiting);
+        let before = self.set(index, other.map_or(UnitStatus::Ready, UnitStatus::Leased))?;
+        match before {
+            UnitStatus::Committing(committing) => Some((*committing, waiting)),
+            UnitStatus::Ready | UnitStatus::Leased(_) | UnitStatus::Done => None,
+        }
+    }
+
+    /// Notes that the store failed to take the record of `attempt`; how often so far.
+    pub fn commit_trouble(&mut self, index: u32, attempt: AttemptId) -> Option<u32> {
+        let committing = self.committing(index).filter(|c| c.commit.report.attempt == attempt)?;
+        committing.troubles += 1;
+        Some(committing.troubles)
+    }
+
+    /// Has the commit of a unit tried again later.
+    pub fn retry_commit(&mut self, index: u32, at: Millis) {
+        if let Some(committing) = self.committing(index) {
+            committing.retry_at = Some(at);
+        }
+    }
+
+    /// Commits whose time to be tried again has come.
+    pub fn due_commits(&mut self, now: Millis) -> Vec<Commit> {
+        let mut due = Vec::new();
+        for index in &self.busy {
+            let Some(unit) = self.units.get_mut(index) else { continue };
+            if let UnitStatus::Committing(committing) = &mut unit.status
+                && committing.retry_at.is_some_and(|at| at <= now)
+            {
+                committing.retry_at = None;
+                due.push(committing.commit.clone());
+            }
+        }
+        due
+    }
+
+    fn committing(&mut self, index: u32) -> Option<&mut Committing> {
+        match &mut self.units.get_mut(&index)?.status {
+            UnitStatus::Committing(committing) => Some(committing),
+            UnitStatus::Ready | UnitStatus::Leased(_) | UnitStatus::Done => None,
+        }
+    }
+
+    /// Every item of the unit has a record, made from the data of `attempt`; the lease that is pointless now.
+    pub fn done(&mut self, index: u32, attempt: AttemptId) -> Option<Lease> {
+        let before = self.set(index, UnitStatus::Done)?;
+        self.n_run += 1;
+        let unit = self.units.get_mut(&index)?;
+        unit.recorded = Some(attempt);
         for item in &unit.items {
-            let number = match item {
-                Item::Texts | Item::Rows(_) => index,
-                Item::Trial(trial) => *trial,
-            };
-            *self.next_generation.entry((number, *item)).or_insert(0) += 1;
+            *self.next_generation.entry(recorded(index, *item)).or_insert(0) += 1;
+        }
+        for item in std::mem::take(&mut unit.also) {
+            self.reopen(index, item);
+        }
+        match before {
+            UnitStatus::Leased(lease) => Some(lease),
+            UnitStatus::Ready | UnitStatus::Committing(_) | UnitStatus::Done => None,
         }
     }
 
     /// An item has to be made again: its record stands, but what it names is damaged.
-    pub fn reopen(&mut self, index: u32, item: Item) {
-        // A unit that was found done was never listed; its one record is of some generation that the survey saw. What
-        // is made again now is work of this run.
-        let n_found = &mut self.n_found;
+    ///
+    /// Works that ask for other parts of the same thing share its records: see [`Self::skip_generations`].
+    pub fn reopen(&mut self, index: u32, item: Item) -> Remade {
+        if index >= self.work.n_units() || !matches!(self.status, WorkStatus::Open | WorkStatus::Done) {
+            return Remade::Unknown;
+        }
+        // A unit that was found done was never listed; its one record is of some generation that the survey saw.
         let unit = self.units.entry(index).or_insert_with(|| {
-            *n_found = n_found.saturating_sub(1);
             let mut unit = Unit::new(BTreeSet::new());
             unit.status = UnitStatus::Done;
             unit
         });
-        if !matches!(unit.status, UnitStatus::Done) {
-            return;
+        match &unit.status {
+            UnitStatus::Done if unit.remakes == REMAKES_MAX => return Remade::TooOften,
+            UnitStatus::Done => {
+                unit.remakes += 1;
+                unit.items = BTreeSet::from([item]);
+                self.set(index, UnitStatus::Ready);
+                self.status = WorkStatus::Open;
+            }
+            UnitStatus::Ready => {
+                unit.items.insert(item);
+            }
+            UnitStatus::Leased(_) | UnitStatus::Committing(_) => {
+                if !unit.items.contains(&item) {
+                    unit.also.insert(item);
+                }
+            }
         }
-        unit.items = BTreeSet::from([item]);
-        unit.status = UnitStatus::Ready;
-        self.n_done = self.n_done.saturating_sub(1);
-        self.ready.insert(index);
+        Remade::Will
     }
 
-    /// A trial has to be computed again.
-    pub fn reopen_trial(&mut self, trial: u32) {
-        let What::Compare(comparison) = &self.work.what else { return };
-        let per_unit = u32::try_from(comparison.trials_per_unit()).expect("at most 8");
-        self.reopen(trial / per_unit, Item::Trial(trial));
+    /// The generation under which an item of unit `index` would be recorded, if it has been recorded before.
+    pub fn next_generation(&self, index: u32, item: Item) -> Option<u32> {
+        self.next_generation.get(&recorded(index, item)).copied()
     }
 
-    /// Units whose lease has run out.
-    pub fn overdue(&self, now: Millis) -> Vec<UnitId> {
-        let late = |unit: &Unit| unit.lease().is_some_and(|lease| lease.deadline < now);
-        self.units.iter().filter(|(_, unit)| late(unit)).map(|(index, _)| self.work.unit_id(*index)).collect()
+    /// Another work under the same key has recorded an item up to here.
+    pub fn skip_generations(&mut self, index: u32, item: Item, next: u32) {
+        let known = self.next_generation.entry(recorded(index, item)).or_insert(next);
+        *known = next.max(*known);
     }
 
-    /// Takes every unit from its worker.
-    pub fn drop_leases(&mut self) -> Vec<(UnitId, Lease)> {
-        let indices: Vec<u32> = self.units.keys().copied().collect();
-        let take = |index| self.end_lease(index).map(|lease| (self.work.unit_id(index), lease));
-        indices.into_iter().filter_map(take).collect()
+    /// The unit that computes a trial.
+    pub fn unit_of_trial(&self, trial: u32) -> Option<u32> {
+        let What::Compare(comparison) = &self.work.what else { return None };
+        Some(trial / u32::try_from(comparison.trials_per_unit()).expect("at most 8"))
+    }
+
+    /// Units whose lease has run out, with the attempt that had it.
+    pub fn overdue(&self, now: Millis) -> Vec<(u32, AttemptId)> {
+        self.leases().filter(|(_, _, l)| l.deadline < now).map(|(index, _, l)| (index, l.attempt)).collect()
+    }
+
+    /// Live leases.
+    pub fn leases(&self) -> impl Iterator<Item = (u32, &Unit, &Lease)> {
+        let leased = |index: &u32| {
+            let unit = self.units.get(index)?;
+            Some((*index, unit, unit.lease()?))
+        };
+        self.busy.iter().filter_map(leased)
+    }
+
+    /// Takes every unit from its worker and forgets every report.
+    pub fn abandon(&mut self) -> Abandoned {
+        let mut abandoned = Abandoned::default();
+        let of = |report: &Reported| (report.worker.clone(), report.unit.clone(), report.attempt);
+        for index in std::mem::take(&mut self.busy) {
+            let unit_id = self.work.unit_id(index);
+            let Some(UnitStatus::Leased(lease)) =
+                self.set(index, UnitStatus::Ready).map(|before| match before {
+                    UnitStatus::Committing(committing) => {
+                        abandoned.reports.push(of(&committing.commit.report));
+                        committing.other_lease().cloned().map_or(UnitStatus::Ready, UnitStatus::Leased)
+                    }
+                    other => other,
+                })
+            else {
+                continue;
+            };
+            abandoned.leases.push((unit_id, lease));
+        }
+        for unit in self.units.values_mut() {
+            abandoned.reports.extend(std::mem::take(&mut unit.waiting).iter().map(of));
+        }
+        abandoned.reports.extend(self.take_early().iter().map(of));
+        abandoned
     }
 
     /// The unit as a worker gets it.
@@ -432,6 +699,37 @@ impl WorkState {
 
 impl Unit {
     fn new(items: BTreeSet<Item>) -> Self {
-        Self { items, status: UnitStatus::Ready, charged: 0, attempts: 0, faulted_by: BTreeSet::new() }
+        Self {
+            items,
+            status: UnitStatus::Ready,
+            charged: 0,
+            attempts: 0,
+            faulted_by: BTreeSet::new(),
+            lent: BTreeSet::new(),
+            recorded: None,
+            waiting: Vec::new(),
+            also: BTreeSet::new(),
+            remakes: 0,
+        }
     }
+}
+
+/// Under which number an item of unit `index` is recorded.
+fn recorded(index: u32, item: Item) -> Recorded {
+    match item {
+        Item::Texts | Item::Rows(_) => (index, item),
+        Item::Trial(trial) => (trial, item),
+    }
+}
+
+/// Adds a report to those that wait, once; false where there is no room.
+fn keep(waiting: &mut Vec<Reported>, report: Reported) -> bool {
+    if waiting.iter().any(|known| known.attempt == report.attempt) {
+        return true;
+    }
+    let room = waiting.len() < WAITING_REPORTS_MAX;
+    if room {
+        waiting.push(report);
+    }
+    room
 }
