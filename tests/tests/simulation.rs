@@ -1,0 +1,588 @@
+//! The scheduler under seeded faults, with a virtual clock and nothing else: no store, no socket, no thread.
+//!
+//! Workers ask, progress, report, die, stall past their lease, lose their streams and come back; messages are late,
+//! repeated and out of order; the bucket fails, loses and spoils data; jobs that share works come, are cancelled and
+//! come again; coordinators are replaced in mid-air. After every step `watch.rs` judges from outside. Once the faults
+//! stop, every job must come to its end. A failure prints its seed; `LSA_SEED=n` runs that seed alone and tells every
+//! step.
+
+#[path = "simulation/bucket.rs"]
+mod bucket;
+#[path = "simulation/fleet.rs"]
+mod fleet;
+#[path = "simulation/jobs.rs"]
+mod jobs;
+#[path = "simulation/watch.rs"]
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lsa_common::id::{AttemptId, Digest, JobId};
+use lsa_common::record::RunState;
+use lsa_common::time::Millis;
+use lsa_common::unit::Unit;
+use lsa_coordinator::plan::{Plan, What, Work, WorkId, plan};
+use lsa_coordinator::scheduler::event::{
+    Commit, CommitEnd, Departure, Effect, Event, Item, JobSettings, MergeEnd, MergeKeys,
+};
+use lsa_coordinator::scheduler::{ExperimentStatus, Settings, State};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use bucket::{Bucket, Place, Weather, items};
+use fleet::{Heard, Poison, Slot};
+use watch::Watch;
+
+const SEEDS: u64 = 400;
+const LEASE_TTL_MS: u64 = 60_000;
+/// Faults happen up to here.
+const CALM_FROM_MS: u64 = 8 * 60_000;
+/// Everything has come to its end by here: the longest silence, lease and back-off after the last fault, and the work
+/// itself several times over.
+const END_BY_MS: u64 = CALM_FROM_MS + 60 * 60_000;
+const TICK_MS: u64 = 1_000;
+
+/// What will happen at some time.
+#[derive(Clone, Debug)]
+enum Happening {
+    Tick,
+    /// A worker's message arrives.
+    Tell {
+        epoch: u64,
+        slot: usize,
+        life: u64,
+        session: u64,
+        event: Event,
+    },
+    /// A coordinator's message arrives.
+    Hear {
+        slot: usize,
+        session: u64,
+        heard: Heard,
+    },
+    Progress {
+        slot: usize,
+        life: u64,
+        attempt: AttemptId,
+    },
+    Finish {
+        slot: usize,
+        life: u64,
+        attempt: AttemptId,
+    },
+    Reconnect {
+        slot: usize,
+        life: u64,
+    },
+    Respawn {
+        slot: usize,
+        same_name: bool,
+    },
+    /// The coordinator looks into the bucket.
+    Look {
+        epoch: u64,
+        work: Arc<Work>,
+        number: u64,
+        jobs: Vec<JobId>,
+        profile: String,
+        rows_key: Option<Digest>,
+    },
+    /// A record is written.
+    Land {
+        epoch: u64,
+        life: Option<u64>,
+        commit: Box<Commit>,
+        weather: Weather,
+    },
+    Merge {
+        epoch: u64,
+        job: JobId,
+        run: u32,
+        experiment: usize,
+        keys: MergeKeys,
+    },
+    /// The end of something that the coordinator did.
+    Deliver {
+        epoch: u64,
+        event: Event,
+    },
+    Submit {
+        job: usize,
+    },
+    Cancel {
+        job: usize,
+    },
+    Spoil,
+    Restart,
+}
+
+struct Job {
+    id: JobId,
+    plan: Plan,
+    settings: JobSettings,
+    run: u32,
+    running: bool,
+}
+
+struct World {
+    seed: u64,
+    told: bool,
+    rng: ChaCha8Rng,
+    now: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    n_scheduled: u64,
+    state: State,
+    epoch: u64,
+    lend_after: u64,
+    jobs: Vec<Job>,
+    bucket: Bucket,
+    /// The last survey of each work: one life of it.
+    surveys: BTreeMap<WorkId, u64>,
+    /// Trials and rows that somebody has found damaged.
+    reopened: BTreeSet<Place>,
+    slots: Vec<Slot>,
+    poison: Option<Poison>,
+    watch: Watch,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "seed {} failed after {} ms; LSA_SEED={} tells its story",
+                self.seed, self.now, self.seed
+            );
+        }
+    }
+}
+
+impl World {
+    fn new(seed: u64, told: bool) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let bits = rng.next_u64();
+        let specs = jobs::specs([bits & 1 == 0, bits & 2 == 0, bits & 4 == 0]);
+        let job = |spec: &lsa_common::job::JobSpec| Job {
+            id: spec.id(),
+            plan: plan(spec),
+            settings: JobSettings {
+                continue_on_error: spec.run.continue_on_error,
+                max_attempts: spec.run.max_attempts,
+                priority: spec.run.priority,
+                some_unresolved: false,
+            },
+            run: 0,
+            running: false,
+        };
+        let poison = match rng.next_u64() % 12 {
+            0 => Some(Poison::Rejects),
+            1 => Some(Poison::Panics),
+            2 => Some(Poison::Crashes),
+            _ => None,
+        };
+        let n_slots = 2 + (rng.next_u64() % 5) as usize;
+        let two_profiles = rng.next_u64() % 3 == 0;
+        let slot = |slot: usize| Slot {
+            name: format!("worker-{slot}").parse().expect("a plain name"),
+            life: 0,
+            profile: if two_profiles && slot % 2 == 1 { "cpu-b" } else { "cpu-a" }.to_owned(),
+            // The last of many is too small for anything but preparing texts.
+            memory_bytes: if slot == 5 { 0 } else { 1 << 40 },
+            alive: true,
+            connected: false,
+            session: 0,
+            running: None,
+            unacknowledged: Vec::new(),
+        };
+        let mut world = Self {
+            seed,
+            told,
+            now: 0,
+            queue: BTreeMap::new(),
+            n_scheduled: 0,
+            state: State::new(Settings { lease_ttl_ms: LEASE_TTL_MS }, [1; 32], Millis(0)),
+            epoch: 1,
+            lend_after: 0,
+            jobs: specs.iter().map(job).collect(),
+            bucket: Bucket::default(),
+            surveys: BTreeMap::new(),
+            reopened: BTreeSet::new(),
+            slots: (0..n_slots).map(slot).collect(),
+            poison,
+            watch: Watch::default(),
+            rng,
+        };
+        world.set_out();
+        world
+    }
+
+    /// Schedules what does not follow from anything else.
+    fn set_out(&mut self) {
+        self.schedule(TICK_MS, Happening::Tick);
+        for slot in 0..self.slots.len() {
+            let at = self.below(5_000);
+            self.schedule(at, Happening::Reconnect { slot, life: 0 });
+        }
+        for job in 0..self.jobs.len() {
+            let at = self.below(CALM_FROM_MS / 2);
+            self.schedule(if job == 0 { 0 } else { at }, Happening::Submit { job });
+            if self.below(5) == 0 {
+                let at = self.below(CALM_FROM_MS);
+                self.schedule(at, Happening::Cancel { job });
+            }
+        }
+        for _ in 0..self.below(12) {
+            let at = self.below(CALM_FROM_MS);
+            self.schedule(at, Happening::Spoil);
+        }
+        for _ in 0..self.below(3) {
+            let at = self.below(CALM_FROM_MS);
+            self.schedule(at, Happening::Restart);
+        }
+    }
+
+    fn schedule(&mut self, at: u64, what: Happening) {
+        self.n_scheduled += 1;
+        self.queue.insert((at.max(self.now), self.n_scheduled), what);
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound
+    }
+
+    /// Whether a fault of that chance happens here; never once faults have stopped.
+    fn fault(&mut self, percent: u64) -> bool {
+        self.below(100) < percent && self.now < CALM_FROM_MS
+    }
+
+    fn poison(&self, unit: &Unit) -> Option<Poison> {
+        match unit {
+            Unit::Extract(unit) if unit.model.id == "second" && unit.shard == 1 => self.poison,
+            _ => None,
+        }
+    }
+
+    fn work(&self, id: WorkId) -> Arc<Work> {
+        let mut works = self.jobs.iter().flat_map(|job| &job.plan.works);
+        works.find(|work| work.id == id).expect("of some job").clone()
+    }
+
+    fn run(&mut self) {
+        while let Some(((at, _), what)) = self.queue.pop_first() {
+            self.now = at;
+            self.happen(what);
+            if self.now > CALM_FROM_MS && self.is_over() {
+                return;
+            }
+            assert!(self.now < END_BY_MS, "not everything came to its end: {}", self.what_is_left());
+        }
+    }
+
+    /// Every job has ended, every worker is idle, every report was dealt with.
+    fn is_over(&self) -> bool {
+        let idle = |slot: &Slot| slot.connected && slot.running.is_none() && slot.unacknowledged.is_empty();
+        self.jobs.iter().all(|job| job.run > 0 && !job.running) && self.slots.iter().all(idle)
+    }
+
+    fn what_is_left(&self) -> String {
+        let mut text = String::new();
+        for job in self.jobs.iter().filter(|job| job.running) {
+            text += &format!("\n{}: {:#?}", job.id, self.state.job_view(&job.id));
+        }
+        for slot in &self.slots {
+            let running = slot.running.as_ref().map(|running| (&running.unit, running.attempt));
+            text += &format!("\n{}: {running:?}, not acknowledged: {:?}", slot.name, slot.unacknowledged);
+        }
+        text
+    }
+
+    fn happen(&mut self, what: Happening) {
+        if self.told && !matches!(what, Happening::Tick) {
+            println!("{:>8} {what:?}", self.now);
+        }
+        let lives = |world: &Self, slot: usize, life: u64| world.slots[slot].life == life;
+        match what {
+            Happening::Tick => {
+                self.apply(Event::Tick);
+                self.schedule(self.now + TICK_MS, Happening::Tick);
+            }
+            Happening::Tell { epoch, slot, life, session, event } => {
+                // A stream that has a successor is not missed.
+                let left = matches!(&event, Event::WorkerLeft { departure: Departure::Disconnected, .. });
+                let old = self.slots[slot].session != session || !lives(self, slot, life);
+                if epoch == self.epoch && !(left && old) {
+                    self.apply(event);
+                }
+            }
+            Happening::Hear { slot, session, heard } => {
+                if self.slots[slot].connected && self.slots[slot].session == session {
+                    self.hear(slot, heard);
+                }
+            }
+            Happening::Progress { slot, life, attempt } if lives(self, slot, life) => {
+                self.progress(slot, attempt);
+            }
+            Happening::Finish { slot, life, attempt } if lives(self, slot, life) => {
+                self.finish(slot, attempt);
+            }
+            Happening::Reconnect { slot, life } if lives(self, slot, life) => self.connect(slot),
+            Happening::Progress { .. } | Happening::Finish { .. } | Happening::Reconnect { .. } => {}
+            Happening::Respawn { slot, same_name } => self.respawn(slot, same_name),
+            Happening::Look { epoch, work, number, jobs, profile, rows_key } => {
+                if epoch != self.epoch {
+                    return;
+                }
+                let event = if self.fault(15) {
+                    Event::SurveyFailed { work: work.id, number, message: "it rains".to_owned() }
+                } else {
+                    let runs: Vec<_> = self.jobs.iter().filter(|job| jobs.contains(&job.id)).collect();
+                    let runs: Vec<_> = runs.iter().map(|job| (job.id.clone(), job.run)).collect();
+                    let survey = self.bucket.survey(&work, &runs, &profile, rows_key);
+                    Event::Surveyed { work: work.id, number, survey }
+                };
+                self.deliver(event);
+            }
+            Happening::Land { epoch, life, commit, weather } => {
+                // A write that a dead coordinator has sent may arrive.
+                if epoch != self.epoch && self.below(2) == 0 {
+                    return;
+                }
+                let newest = |bucket: &Bucket, place: &Place| bucket.newest(place).map(|(newest, _)| newest);
+                let places = bucket::makes(&commit.payload);
+                let before: Vec<_> = places.iter().map(|place| newest(&self.bucket, place)).collect();
+                let end = self.bucket.commit(&commit, weather);
+                if epoch == self.epoch {
+                    if end == CommitEnd::Recorded
+                        && let Some((work, _)) = Work::parse_unit_id(&commit.report.unit)
+                    {
+                        for (place, before) in places.into_iter().zip(before) {
+                            if newest(&self.bucket, &place) == before {
+                                // Another one's record ends the matter; if that is damaged, it will be met again.
+                                self.watch_foreign_record(&place);
+                            } else {
+                                self.reopened.remove(&place);
+                            }
+                            // The end of a commit for an earlier life of the work says nothing to this one.
+                            if self.surveys.get(&work).copied() == life {
+                                self.bucket.tell(&place, work);
+                            }
+                        }
+                    }
+                    let (unit, attempt) = (commit.report.unit, commit.report.attempt);
+                    self.deliver(Event::Committed { unit, attempt, end });
+                }
+            }
+            Happening::Merge { epoch, job, run, experiment, keys } => {
+                self.merge(epoch, job, run, experiment, &keys)
+            }
+            Happening::Deliver { epoch, event } => {
+                if epoch == self.epoch {
+                    self.apply(event);
+                }
+            }
+            Happening::Submit { job } => self.submit(job),
+            Happening::Cancel { job } => {
+                if self.jobs[job].running {
+                    self.met("cancelled");
+                    self.apply(Event::JobCancelled { job: self.jobs[job].id.clone() });
+                }
+            }
+            Happening::Spoil => {
+                let pick = self.below(1 << 30) as usize;
+                self.bucket.spoil(pick);
+            }
+            Happening::Restart => self.restart(),
+        }
+    }
+
+    fn deliver(&mut self, event: Event) {
+        let at = self.now + 1 + self.below(500);
+        self.schedule(at, Happening::Deliver { epoch: self.epoch, event });
+    }
+
+    fn submit(&mut self, job: usize) {
+        let it = &mut self.jobs[job];
+        if it.running {
+            return;
+        }
+        it.run += 1;
+        self.accept(job);
+    }
+
+    fn accept(&mut self, job: usize) {
+        let it = &mut self.jobs[job];
+        it.running = true;
+        let event = Event::JobAccepted { job: it.id.clone(), plan: it.plan.clone(), settings: it.settings };
+        self.watch_acceptance();
+        self.apply(event);
+    }
+
+    /// A coordinator dies; the next one reads what is unfinished and lends nothing for a lease.
+    fn restart(&mut self) {
+        self.epoch += 1;
+        self.lend_after = self.now + LEASE_TTL_MS;
+        let seed = [u8::try_from(self.epoch).expect("few"); 32];
+        self.state = State::new(Settings { lease_ttl_ms: LEASE_TTL_MS }, seed, Millis(self.lend_after));
+        self.watch_restart();
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].connected {
+                self.disconnect(slot);
+            }
+        }
+        for job in 0..self.jobs.len() {
+            if self.jobs[job].running {
+                self.accept(job);
+            }
+        }
+    }
+
+    /// Reads every trial as a merge does.
+    fn merge(&mut self, epoch: u64, job: JobId, run: u32, experiment: usize, keys: &MergeKeys) {
+        let known = self.jobs.iter().find(|known| known.id == job && known.run == run);
+        let Some(known) = known.filter(|_| epoch == self.epoch) else { return };
+        let comparison = self.work(known.plan.experiments[experiment]);
+        let What::Compare(what) = &comparison.what else { panic!("experiments end in comparisons") };
+        let extraction = self.work(what.extraction);
+        for place in items(&extraction, keys.extraction_key) {
+            assert!(self.bucket.newest(&place).is_some(), "merged without {place:?}");
+        }
+        let broken = items(&comparison, keys.comparison_key).into_iter().find(|place| {
+            let (_, intact) = self.bucket.newest(place).expect("merged without a trial");
+            !intact
+        });
+        let end = if self.fault(10) {
+            self.watch.merge_troubles += 1;
+            MergeEnd::Trouble("it rains".to_owned())
+        } else if let Some(place @ (_, trial, Item::Trial(_))) = broken {
+            self.reopened.insert(place);
+            self.met("damaged trial");
+            MergeEnd::Damaged { trial }
+        } else {
+            MergeEnd::Written
+        };
+        self.deliver(Event::Merged { job, experiment, end });
+    }
+
+    fn apply(&mut self, event: Event) {
+        self.watch_event(&event);
+        let effects = self.state.apply(Millis(self.now), event.clone());
+        if self.told {
+            for effect in &effects {
+                println!("{:>8}   -> {effect:?}", self.now);
+            }
+        }
+        for effect in &effects {
+            if let Effect::EndJob { job, .. } = effect {
+                let it = self.jobs.iter_mut().find(|it| it.id == *job).expect("it was accepted");
+                it.running = false;
+            }
+        }
+        self.watch_effects(&event, &effects);
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        let at = self.now + 1 + self.below(400);
+        let epoch = self.epoch;
+        match effect {
+            Effect::Survey { work, number, jobs, numeric_profile, extraction_key } => {
+                // From now on the work knows only what it is told.
+                let id = work.id;
+                self.bucket.forget(|known| *known == id);
+                self.surveys.insert(id, number);
+                let (profile, rows_key) = (numeric_profile, extraction_key);
+                self.schedule(at, Happening::Look { epoch, work, number, jobs, profile, rows_key });
+            }
+            Effect::Lend { worker, unit, payload, attempt, .. } => {
+                self.say(&worker, Heard::Lease(unit, attempt, payload));
+            }
+            Effect::Stop { worker, attempt, .. } => self.say(&worker, Heard::Stop(attempt)),
+            Effect::Acknowledge { worker, attempt, .. } => self.say(&worker, Heard::Acknowledged(attempt)),
+            Effect::Commit(commit) => {
+                let weather = match self.fault(15) {
+                    true => Weather::TroubleAfter(self.below(4) as usize),
+                    false => Weather::Fair,
+                };
+                let late = if self.fault(5) { self.below(20_000) } else { 0 };
+                let work = Work::parse_unit_id(&commit.report.unit).map(|(work, _)| work);
+                let life = work.and_then(|work| self.surveys.get(&work).copied());
+                self.schedule(at + late, Happening::Land { epoch, life, commit, weather });
+            }
+            Effect::RecordFailure(_) => {}
+            Effect::Merge { job, experiment, keys } => {
+                let run = self.jobs.iter().find(|it| it.id == job).expect("it was accepted").run;
+                self.schedule(at, Happening::Merge { epoch, job, run, experiment, keys });
+            }
+            Effect::EndJob { job, state } => {
+                if state != RunState::Done {
+                    self.met("ended otherwise than done");
+                }
+                let number = self.jobs.iter().position(|it| it.id == job).expect("it was accepted");
+                if self.fault(50) && self.jobs[number].run < 3 {
+                    let at = self.now + self.below(60_000);
+                    self.schedule(at, Happening::Submit { job: number });
+                    self.met("submitted again");
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, worker: &lsa_common::id::WorkerId, heard: Heard) {
+        let at = self.now + 2 + self.below(100);
+        let Some(slot) = self.slots.iter().position(|slot| slot.name == *worker) else { return };
+        let session = self.slots[slot].session;
+        self.schedule(at, Happening::Hear { slot, session, heard });
+    }
+}
+
+/// Runs one seed; what it met.
+fn simulate(seed: u64, told: bool) -> BTreeMap<&'static str, u64> {
+    let mut world = World::new(seed, told);
+    world.run();
+    for job in &world.jobs {
+        let view = world.state.job_view(&job.id);
+        let open = |status: &ExperimentStatus| {
+            matches!(status, ExperimentStatus::Waiting | ExperimentStatus::Merging)
+        };
+        assert!(view.is_none_or(|view| !view.experiments.iter().any(open)));
+    }
+    std::mem::take(&mut world.watch.met)
+}
+
+#[test]
+fn every_job_comes_to_its_end_whatever_happens() {
+    if let Ok(seed) = std::env::var("LSA_SEED") {
+        simulate(seed.parse().expect("LSA_SEED is a number"), true);
+        return;
+    }
+    let mut met: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for seed in 0..SEEDS {
+        for (what, n) in simulate(seed, false) {
+            *met.entry(what).or_default() += n;
+        }
+    }
+    println!("{met:#?}");
+    for what in [
+        "cancelled",
+        "damaged input",
+        "damaged trial",
+        "ended otherwise than done",
+        "expired",
+        "handed back",
+        "late report",
+        "refused",
+        "rejoined holding a unit",
+        "restart",
+        "submitted again",
+        "trouble during a commit",
+    ] {
+        assert!(met.get(what).is_some_and(|n| *n >= SEEDS / 20), "{what} was hardly met: {met:?}");
+    }
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    assert_eq!(simulate(7, false), simulate(7, false));
+}

@@ -1,0 +1,114 @@
+//! Small jobs that share works: other poolings of the same model, other numbers of trials of the same comparison.
+
+use std::path::PathBuf;
+
+use lsa_common::dataset::{Compression, Format, READER_VERSION, ReadLimits, ReadSettings, TextsSpec};
+use lsa_common::id::Digest;
+use lsa_common::job::{
+    Experiment, ExtractionSettings, JobSpec, RunSettings, SPEC_FORMAT, SimilaritySettings,
+};
+use lsa_common::metric::{MetricName, MetricSpec};
+use lsa_common::model::{Dtype, ModelFacts, PinnedFile, PinnedModel, Pooling};
+
+/// Attempts of a unit in every job.
+pub const MAX_ATTEMPTS: u32 = 4;
+const SHARD_ROWS: u32 = 32;
+const N_TEXTS: u32 = 100;
+
+/// Number of the model, pooling, trials.
+pub type Row = (usize, Pooling, u32);
+
+/// The jobs of every simulation.
+pub fn specs(continue_on_error: [bool; 3]) -> Vec<JobSpec> {
+    let rows: [&[Row]; 3] = [
+        &[(0, Pooling::Mean, 5)],
+        &[(0, Pooling::Mean, 9), (0, Pooling::Cls, 3), (1, Pooling::Mean, 3)],
+        &[(1, Pooling::Mean, 3), (1, Pooling::Max, 8)],
+    ];
+    let names = ["one", "two", "three"];
+    (0..3).map(|job| spec(names[job], rows[job], continue_on_error[job])).collect()
+}
+
+fn spec(name: &str, rows: &[Row], continue_on_error: bool) -> JobSpec {
+    let spec = JobSpec {
+        format: SPEC_FORMAT,
+        name: name.to_owned(),
+        experiments: rows.iter().map(experiment).collect(),
+        models: vec![model("first"), model("second")],
+        texts: vec![texts()],
+        run: RunSettings { continue_on_error, max_attempts: MAX_ATTEMPTS, priority: 0, single: false },
+        unresolved: Vec::new(),
+    };
+    spec.check().expect("made as resolving makes it");
+    spec
+}
+
+fn experiment((model, pooling, trials): &Row) -> Experiment {
+    Experiment {
+        name: format!("{model}_{pooling}_{trials}"),
+        model: *model,
+        texts: 0,
+        pooling: *pooling,
+        extraction: ExtractionSettings {
+            max_length: 16,
+            batch_size: 4,
+            dtype: Dtype::Float32,
+            layers: vec![0, 1],
+            shard_rows: SHARD_ROWS,
+            skip_empty: false,
+        },
+        similarity: SimilaritySettings {
+            metrics: vec![MetricSpec::new(MetricName::Cka)],
+            sample_size: 10,
+            trials: *trials,
+            seed: 1,
+        },
+        save_embeddings: false,
+        warnings: Vec::new(),
+    }
+}
+
+fn file(name: &str) -> PinnedFile {
+    PinnedFile { name: name.to_owned(), size: 1, sha256: Digest::of(name.as_bytes()) }
+}
+
+fn model(id: &str) -> PinnedModel {
+    PinnedModel {
+        id: id.to_owned(),
+        revision: None,
+        folder: PathBuf::new(),
+        files: vec![file(id)],
+        facts: ModelFacts {
+            model_type: "bert".to_owned(),
+            n_layers: 2,
+            hidden_size: 8,
+            n_params: 1_000,
+            weight_bytes: 4_000,
+            flop_linear: 2_000,
+            flop_per_length: 16,
+            activation_width: 32,
+            max_length: 16,
+            has_pooler: false,
+            stored_dtype: "float32".to_owned(),
+        },
+    }
+}
+
+fn texts() -> TextsSpec {
+    TextsSpec {
+        dataset: "file:texts.txt".to_owned(),
+        file: file("texts.txt"),
+        path_hint: PathBuf::new(),
+        format: Format::Text,
+        compression: Compression::None,
+        column: None,
+        settings: ReadSettings {
+            num_samples: N_TEXTS,
+            dedupe: false,
+            skip_bad_rows: false,
+            limits: ReadLimits::default(),
+        },
+        reader_version: READER_VERSION,
+        n_texts: N_TEXTS,
+    }
+}

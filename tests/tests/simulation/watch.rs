@@ -1,0 +1,326 @@
+//! What must hold after every step, judged from outside: from events, effects, views and the bucket.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lsa_common::failure::FailureClass;
+use lsa_common::id::{AttemptId, JobId, UnitId, WorkerId};
+use lsa_common::record::RunState;
+use lsa_common::report::{Damaged, Failure, Outcome};
+use lsa_common::unit::Unit;
+use lsa_coordinator::plan::{Work, WorkId};
+use lsa_coordinator::scheduler::ExperimentStatus;
+use lsa_coordinator::scheduler::event::{CommitEnd, Departure, Effect, Event, FailedAttempt, Item};
+
+use crate::bucket::{Place, makes, reads};
+use crate::jobs::MAX_ATTEMPTS;
+use crate::{LEASE_TTL_MS, World};
+
+/// What was seen so far.
+#[derive(Default)]
+pub struct Watch {
+    /// Live leases.
+    live: BTreeMap<UnitId, (AttemptId, WorkerId)>,
+    /// When an attempt last gave a sign of life.
+    signs: BTreeMap<AttemptId, u64>,
+    /// Failures charged to units, and the workers that died of them.
+    charges: BTreeMap<UnitId, Charges>,
+    charged_attempts: BTreeSet<AttemptId>,
+    /// Damage that a live attempt of a work has reported: the generation that it read. Another work that reads the
+    /// same rows by way of another extraction meets it by itself.
+    damage: BTreeMap<(WorkId, Place), u32>,
+    /// Units that were given up for good.
+    pub given_up: BTreeSet<UnitId>,
+    /// Merges that met trouble.
+    pub merge_troubles: u32,
+    /// How often each kind of thing happened, over all seeds: a simulation that never meets it shows nothing.
+    pub met: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Default)]
+struct Charges {
+    n: u32,
+    faulted_by: BTreeSet<WorkerId>,
+    rejected: bool,
+}
+
+impl World {
+    /// Another coordinator: it knows nothing, and so does whoever watches it.
+    pub fn watch_restart(&mut self) {
+        self.watch.live.clear();
+        self.watch.charges.clear();
+        self.watch.charged_attempts.clear();
+        self.watch.damage.clear();
+        self.bucket.forget(|_| true);
+        self.met("restart");
+    }
+
+    /// Counts.
+    pub fn met(&mut self, what: &'static str) {
+        *self.watch.met.entry(what).or_default() += 1;
+    }
+
+    /// Before an event is applied: what it tells.
+    pub fn watch_event(&mut self, event: &Event) {
+        match event {
+            Event::WorkerJoined { held, .. } => {
+                for (_, attempt) in held {
+                    self.watch.signs.insert(*attempt, self.now);
+                    // Taken over after its lease ran out, it has a new one.
+                    self.watch.charged_attempts.remove(attempt);
+                }
+                if !held.is_empty() {
+                    self.met("rejoined holding a unit");
+                }
+            }
+            Event::Progressed { attempt, .. } => {
+                self.watch.signs.insert(*attempt, self.now);
+            }
+            Event::Surveyed { work, survey, .. } => {
+                for ((number, item), found) in &survey.found {
+                    let place = (survey.key.expect("always bound"), *number, *item);
+                    if self.bucket.newest(&place).is_some_and(|(newest, _)| newest == found.generation) {
+                        self.bucket.tell(&place, *work);
+                    }
+                }
+            }
+            Event::Reported(report) => {
+                let live = self.watch.live.get(&report.unit).is_some_and(|(a, _)| *a == report.attempt);
+                match &report.outcome {
+                    Outcome::Failed(Failure { damaged: Some(damaged), .. }) if live => {
+                        let place = match damaged {
+                            Damaged::Texts(key) => (*key, 0, Item::Texts),
+                            Damaged::Shard { extraction_key, pooling, shard } => {
+                                (*extraction_key, *shard, Item::Rows(*pooling))
+                            }
+                        };
+                        // What the attempt has read may have been made again meanwhile.
+                        if let (Some((newest, false)), Some((work, _))) =
+                            (self.bucket.newest(&place), Work::parse_unit_id(&report.unit))
+                        {
+                            self.watch.damage.insert((work, place), newest);
+                        }
+                        self.reopened.insert(place);
+                        self.met("damaged input");
+                    }
+                    Outcome::HandedBack if live => self.met("handed back"),
+                    Outcome::Prepared(_) | Outcome::Extracted(_) | Outcome::Compared(_) if !live => {
+                        self.met("late report");
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// After an event was applied: everything that must hold.
+    pub fn watch_effects(&mut self, event: &Event, effects: &[Effect]) {
+        let before = std::mem::take(&mut self.watch.live);
+        self.watch.live = self.live_leases();
+        self.watch_ends_of_leases(&before, event, effects);
+        for effect in effects {
+            match effect {
+                Effect::Lend { worker, unit, payload, attempt, .. } => {
+                    self.watch.signs.insert(*attempt, self.now);
+                    self.watch_loan(worker, unit, payload, *attempt);
+                }
+                Effect::RecordFailure(failed) => self.watch_charge(failed, event),
+                Effect::EndJob { job, state } => self.watch_end(job, *state),
+                _ => {}
+            }
+        }
+        let charged = effects.iter().any(|effect| matches!(effect, Effect::RecordFailure(_)));
+        match event {
+            Event::Reported(report) => {
+                let uncharged = match &report.outcome {
+                    Outcome::HandedBack => true,
+                    Outcome::Failed(failure) => failure.damaged.is_some(),
+                    _ => true,
+                };
+                assert!(!(uncharged && charged), "charged for {:?}", report.outcome);
+                let live = before.get(&report.unit).is_some_and(|(attempt, _)| *attempt == report.attempt);
+                assert!(!live || uncharged || charged, "not charged for {:?}", report.outcome);
+            }
+            Event::Tick => {
+                for (unit, (attempt, _)) in &self.watch.live {
+                    let silent = self.now - self.watch.signs[attempt];
+                    assert!(silent <= LEASE_TTL_MS, "{unit} is lent although silent for {silent} ms");
+                }
+            }
+            Event::JobCancelled { job } => {
+                let view = self.state.job_view(job).expect("it was accepted");
+                assert!(view.leases.is_empty(), "a cancelled job has leases");
+            }
+            Event::Committed { unit, end: CommitEnd::StoreTrouble(_), .. } => {
+                assert!(!charged || self.watch.charges.contains_key(unit));
+                self.met("trouble during a commit");
+            }
+            _ => {}
+        }
+        let unwanted = |unit: &&UnitId| !self.running().any(|job| self.state.wants(job, unit));
+        assert_eq!(self.watch.live.keys().find(unwanted), None, "lent though nobody wants it");
+        let gone: Vec<UnitId> = self.watch.charges.keys().filter(unwanted).cloned().collect();
+        for unit in gone {
+            self.watch.charges.remove(&unit);
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = &JobId> {
+        self.jobs.iter().filter(|job| job.running).map(|job| &job.id)
+    }
+
+    /// As the views of running jobs show them; jobs that share a unit must agree on who has it.
+    fn live_leases(&self) -> BTreeMap<UnitId, (AttemptId, WorkerId)> {
+        let mut live = BTreeMap::new();
+        for job in self.running() {
+            let Some(view) = self.state.job_view(job) else { continue };
+            assert!((0.0..=1.0).contains(&view.fraction), "{view:?}");
+            assert!(view.units_done <= view.units_total, "{view:?}");
+            for lease in view.leases {
+                let holder = (lease.attempt, lease.worker);
+                let known = live.insert(lease.unit.clone(), holder.clone());
+                assert!(known.is_none_or(|known| known == holder), "{} is lent twice", lease.unit);
+            }
+        }
+        live
+    }
+
+    /// A lease ends by a report, a failure, a stop or the end of its job; never by another loan.
+    fn watch_ends_of_leases(
+        &self,
+        before: &BTreeMap<UnitId, (AttemptId, WorkerId)>,
+        event: &Event,
+        effects: &[Effect],
+    ) {
+        for (unit, (attempt, worker)) in before {
+            if self.watch.live.get(unit).is_some_and(|(now, _)| now == attempt) {
+                continue;
+            }
+            // Also another attempt's report: while that is recorded, this one runs on out of sight.
+            let reported = matches!(event, Event::Reported(report) if report.unit == *unit);
+            let rejoined = matches!(event, Event::WorkerJoined { worker: who, .. } if who == worker);
+            let told = effects.iter().any(|effect| match effect {
+                Effect::Stop { attempt: stopped, .. } => stopped == attempt,
+                Effect::RecordFailure(failed) => failed.attempt == *attempt,
+                _ => false,
+            });
+            assert!(reported || told || rejoined, "the lease of {unit} vanished after {event:?}");
+        }
+    }
+
+    fn watch_loan(&mut self, worker: &WorkerId, unit: &UnitId, payload: &Unit, attempt: AttemptId) {
+        assert!(self.now >= self.lend_after, "lent while an earlier leader's leases may run");
+        assert_eq!(
+            self.watch.live.get(unit).map(|(attempt, _)| *attempt),
+            Some(attempt),
+            "lent out of sight: {unit}"
+        );
+        let others = self.watch.live.iter().filter(|(other, (_, who))| *other != unit && who == worker);
+        assert_eq!(others.count(), 0, "{worker} has a unit already");
+        let (id, _) = Work::parse_unit_id(unit).expect("an id that the scheduler made");
+        let work = self.work(id);
+        let slot = self.slots.iter().find(|slot| slot.name == *worker);
+        // A worker that is gone may still be lent something.
+        if let Some(slot) = slot {
+            assert!(slot.memory_bytes >= work.memory_bytes, "lent to a worker that is too small");
+        }
+        for place in reads(payload) {
+            let (newest, _) = self.bucket.newest(&place).expect("an input without a record");
+            if let Some(damaged) = self.watch.damage.get(&(id, place)) {
+                assert!(newest > *damaged, "lent before its damaged input {place:?} was made again");
+            }
+        }
+        for place in makes(payload) {
+            let intact = self.bucket.newest(&place).is_some_and(|(_, intact)| intact);
+            let superfluous = intact && self.bucket.is_known(&place, id) && !self.reopened.contains(&place);
+            assert!(!superfluous, "{place:?} is made again though recorded, intact and known");
+        }
+        let charges = self.watch.charges.entry(unit.clone()).or_default();
+        assert!(charges.n < MAX_ATTEMPTS && !charges.rejected, "lent after it was given up: {unit}");
+    }
+
+    fn watch_charge(&mut self, failed: &FailedAttempt, event: &Event) {
+        let FailedAttempt { unit, attempt, worker, failure_class, message, .. } = failed;
+        assert!(self.watch.charged_attempts.insert(*attempt), "charged twice: {failed:?}");
+        if message.contains("no sign of life") {
+            let silent = self.now - self.watch.signs[attempt];
+            assert!(silent > LEASE_TTL_MS, "expired after {silent} ms: {failed:?}");
+            self.watch.met.entry("expired").and_modify(|n| *n += 1).or_insert(1);
+        }
+        if message.contains("refused") {
+            self.watch.met.entry("refused").and_modify(|n| *n += 1).or_insert(1);
+        }
+        let charges = self.watch.charges.entry(unit.clone()).or_default();
+        charges.n += 1;
+        assert_eq!(charges.n, failed.attempt_number, "{failed:?}");
+        assert!(charges.n <= MAX_ATTEMPTS && !charges.rejected, "charged after it was given up");
+        let fault = match event {
+            Event::Reported(report) => match &report.outcome {
+                Outcome::Failed(failure) => {
+                    charges.rejected |= failure.failure_class == FailureClass::Reject;
+                    failure.panicked
+                }
+                _ => false,
+            },
+            Event::WorkerLeft { departure: Departure::Exited { faulted }, .. } => *faulted,
+            _ => false,
+        };
+        if fault {
+            charges.faulted_by.insert(worker.clone());
+        }
+        charges.rejected |= charges.faulted_by.len() >= 2;
+        assert_eq!(charges.rejected, *failure_class == FailureClass::Reject, "{failed:?}");
+        if charges.rejected || charges.n == MAX_ATTEMPTS {
+            self.watch.given_up.insert(unit.clone());
+        }
+    }
+
+    /// A job has ended: what it says of itself is so.
+    fn watch_end(&mut self, id: &JobId, state: RunState) {
+        let job = self.jobs.iter().find(|job| job.id == *id).expect("it was accepted");
+        let view = self.state.job_view(id).expect("it was accepted");
+        assert_eq!(view.state, state);
+        assert!(view.leases.is_empty());
+        assert!(view.experiments.iter().all(|status| *status != ExperimentStatus::Waiting));
+        for (status, comparison) in view.experiments.iter().zip(&job.plan.experiments) {
+            let ExperimentStatus::Failed(message) = status else { continue };
+            let excused = self.is_reachable(*comparison, |unit| self.watch.given_up.contains(unit))
+                || self.watch.merge_troubles >= MAX_ATTEMPTS;
+            assert!(excused, "failed for nothing: {message}");
+        }
+        let all_done = view.experiments.iter().all(|status| *status == ExperimentStatus::Done);
+        assert_eq!(state == RunState::Done, all_done);
+    }
+
+    /// Whether a unit of the work, or of anything that it depends on for any job, is one.
+    fn is_reachable(&self, id: WorkId, is_one: impl Fn(&UnitId) -> bool + Copy) -> bool {
+        let works = self.jobs.iter().flat_map(|job| &job.plan.works).filter(|work| work.id == id);
+        works.into_iter().any(|work| {
+            (0..work.n_units()).any(|index| is_one(&work.unit_id(index)))
+                || work.depends_on.iter().any(|below| self.is_reachable(*below, is_one))
+        })
+    }
+
+    /// A record was there already.
+    pub fn watch_foreign_record(&mut self, place: &Place) {
+        self.watch.damage.retain(|(_, damaged), _| damaged != place);
+    }
+
+    /// A job was accepted: works that had failed for another one begin afresh.
+    pub fn watch_acceptance(&mut self) {
+        let given_up = |unit: &UnitId| {
+            let charges = self.watch.charges.get(unit);
+            charges.is_some_and(|charges| charges.rejected || charges.n >= MAX_ATTEMPTS)
+        };
+        let works: BTreeSet<WorkId> = self
+            .watch
+            .charges
+            .keys()
+            .filter_map(|unit| Work::parse_unit_id(unit).map(|(work, _)| work))
+            .filter(|work| self.is_reachable(*work, given_up))
+            .collect();
+        self.watch
+            .charges
+            .retain(|unit, _| Work::parse_unit_id(unit).is_none_or(|(work, _)| !works.contains(&work)));
+    }
+}
