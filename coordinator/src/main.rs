@@ -207,7 +207,9 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
             for (path, reason) in &summary.failures {
                 eprintln!("not drawn: {}: {reason}", path.display());
             }
-            println!("{} figures in {} directories", summary.figures.len(), summary.experiments.len());
+            let n_directories = summary.experiments.len();
+            let directories = if n_directories == 1 { "directory" } else { "directories" };
+            println!("{} figures in {n_directories} {directories}", summary.figures.len());
             Ok(summary.exit_code())
         }
         Command::Completions { shell } => {

@@ -10,7 +10,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Client, ClientError};
+use crate::forecast;
 
+/// A file that is told by name when it is sent: one that takes a while.
+const TOLD_BYTES_MIN: u64 = 1 << 20;
 /// Bytes of one chunk of an input file.
 const CHUNK: usize = 1 << 20;
 
@@ -31,8 +34,16 @@ pub async fn submit(
     let inputs = inputs(spec);
     let sha256 = inputs.iter().map(|input| input.sha256.to_string()).collect();
     let missing = client.missing_inputs(pb::InputDigests { sha256 }).await?.into_inner().sha256;
-    for input in inputs.iter().filter(|input| missing.contains(&input.sha256.to_string())) {
-        told(&format!("sending {} ({})", input.path.display(), crate::forecast::bytes(input.size)));
+    let missing: Vec<&Input> =
+        inputs.iter().filter(|input| missing.contains(&input.sha256.to_string())).collect();
+    if !missing.is_empty() {
+        let total = missing.iter().map(|input| input.size).sum();
+        told(&format!("sending {} files, {}", missing.len(), forecast::bytes(total)));
+    }
+    for input in missing {
+        if input.size >= TOLD_BYTES_MIN {
+            told(&format!("sending {} ({})", input.path.display(), forecast::bytes(input.size)));
+        }
         send(client, input).await?;
     }
     let spec_json = serde_json::to_string(spec).expect("a spec is plain data with string keys");
