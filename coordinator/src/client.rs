@@ -72,6 +72,14 @@ pub enum ClientError {
         #[source]
         source: std::io::Error,
     },
+    /// There is nothing to fetch.
+    #[error("job {job} has no results: it is {state}; `lsa-coordinator status {job}` says more")]
+    NoResults {
+        /// Which job.
+        job: String,
+        /// How it stands.
+        state: &'static str,
+    },
     /// A result has a name that would leave the output directory.
     #[error("the coordinator offers a result named {0:?}, which would leave the output directory")]
     ResultName(String),
@@ -85,7 +93,7 @@ impl ClientError {
             Self::Refused { code, .. } => {
                 matches!(code, tonic::Code::NotFound | tonic::Code::InvalidArgument)
             }
-            Self::Connect { .. } | Self::File { .. } | Self::ResultName(_) => false,
+            Self::Connect { .. } | Self::File { .. } | Self::NoResults { .. } | Self::ResultName(_) => false,
         }
     }
 }

@@ -7,6 +7,7 @@ use lsa_common::job::is_plain_name;
 use lsa_common::wire::job as pb;
 use tokio_stream::StreamExt as _;
 
+use super::show::state_name;
 use super::{Client, ClientError, JobArgs};
 use crate::output::replace;
 
@@ -40,7 +41,11 @@ pub async fn fetch_into(
     directory: &std::path::Path,
 ) -> Result<usize, ClientError> {
     let request = pb::JobRequest { job_id: job.to_owned() };
-    let files = client.list_results(request).await?.into_inner().files;
+    let files = client.list_results(request.clone()).await?.into_inner().files;
+    if files.is_empty() {
+        let status = client.get_job(request).await?.into_inner();
+        return Err(ClientError::NoResults { state: state_name(status.state()), job: status.job_id });
+    }
     for file in &files {
         if !is_plain_name(&file.path) {
             return Err(ClientError::ResultName(file.path.clone()));

@@ -150,7 +150,13 @@ pub async fn cancel(args: &JobArgs) -> Result<(), ClientError> {
     if args.json {
         print_json(&status_json(&status));
     } else {
-        println!("{}: cancelled", status.job_id);
+        let ended_before = match status.state() {
+            pb::JobState::Done | pb::JobState::Partial | pb::JobState::Failed => {
+                " before it could be cancelled"
+            }
+            pb::JobState::Unspecified | pb::JobState::Running | pb::JobState::Cancelled => "",
+        };
+        println!("{}: {}{ended_before}", status.job_id, state_name(status.state()));
     }
     Ok(())
 }
