@@ -3,6 +3,8 @@
 //! The tree is drawn in README.md. Numbers in names are zero-padded only where a listing's order matters to a person;
 //! readers parse them.
 
+use std::collections::BTreeMap;
+
 use crate::id::{AttemptId, Digest, Epoch, JobId, UnitId};
 use crate::model::Pooling;
 
@@ -135,6 +137,16 @@ pub fn parse_record_name(name: &str) -> Option<(u32, u32)> {
     Some((index, generation))
 }
 
+/// The highest generation of each number among the object keys of records; other keys are passed over.
+pub fn newest_records<'a>(keys: impl Iterator<Item = &'a str>) -> BTreeMap<u32, u32> {
+    let mut newest = BTreeMap::new();
+    for (number, generation) in keys.filter_map(|key| parse_record_name(key.rsplit('/').next()?)) {
+        let known = newest.entry(number).or_insert(generation);
+        *known = generation.max(*known);
+    }
+    newest
+}
+
 /// The generation of a record without index, `<generation>.json`.
 pub fn parse_generation(name: &str) -> Option<u32> {
     name.strip_suffix(".json")?.parse().ok()
@@ -143,6 +155,13 @@ pub fn parse_generation(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_highest_generation_counts() {
+        let keys =
+            ["a/commits/3.0.json", "a/commits/3.10.json", "a/commits/3.9.json", "a/commits/1.0.json", "a/x"];
+        assert_eq!(newest_records(keys.into_iter()), BTreeMap::from([(1, 0), (3, 10)]));
+    }
 
     #[test]
     fn record_names_parse_back() {

@@ -100,7 +100,8 @@ async fn shards(store: &Store, key: Digest, extraction: &Extraction) -> Result<F
         let sizes: BTreeMap<&str, u64> =
             listed.iter().map(|object| (object.key.as_str(), object.size)).collect();
         let commits = layout::embeddings_commits(key, *pooling);
-        let newest = newest_records(listed.iter().filter(|object| object.key.starts_with(&commits)));
+        let records = listed.iter().map(|object| object.key.as_str()).filter(|key| key.starts_with(&commits));
+        let newest = layout::newest_records(records);
         let looked: Vec<_> = stream::iter(newest)
             .map(|(shard, generation)| shard_found(store, &sizes, key, *pooling, shard, generation))
             .buffer_unordered(READS_AT_ONCE)
@@ -128,25 +129,11 @@ async fn shard_found(
 
 async fn trials(store: &Store, key: Digest, comparison: &Comparison) -> Result<FoundItems, StoreError> {
     let listed = store.list(&layout::trials(key)).await?;
-    let newest = newest_records(listed.iter());
+    let newest = layout::newest_records(listed.iter().map(|object| object.key.as_str()));
     let wanted = newest.into_iter().filter(|(trial, _)| *trial < comparison.settings.trials);
     Ok(wanted
         .map(|(trial, generation)| ((trial, Item::Trial(trial)), Found { generation, intact: true }))
         .collect())
-}
-
-/// The highest generation of each number.
-fn newest_records<'a>(listed: impl Iterator<Item = &'a Listed>) -> BTreeMap<u32, u32> {
-    let mut newest = BTreeMap::new();
-    for object in listed {
-        let Some((number, generation)) = object.key.rsplit('/').next().and_then(layout::parse_record_name)
-        else {
-            continue;
-        };
-        let known = newest.entry(number).or_insert(generation);
-        *known = generation.max(*known);
-    }
-    newest
 }
 
 /// A record, or nothing where it cannot be read as one: the next generation replaces it.
@@ -160,7 +147,8 @@ async fn readable<T: serde::de::DeserializeOwned>(store: &Store, key: &str) -> R
 
 /// The highest trial generation of a comparison, by trial; for those who read the matrices.
 pub async fn trial_generations(store: &Store, key: Digest) -> Result<BTreeMap<u32, u32>, StoreError> {
-    Ok(newest_records(store.list(&layout::trials(key)).await?.iter()))
+    let listed = store.list(&layout::trials(key)).await?;
+    Ok(layout::newest_records(listed.iter().map(|object| object.key.as_str())))
 }
 
 /// The newest shard records of one extraction and pooling, by shard.
@@ -170,7 +158,7 @@ pub async fn shard_records(
     pooling: Pooling,
 ) -> Result<BTreeMap<u32, ShardRecord>, StoreError> {
     let listed = store.list(&layout::embeddings_commits(key, pooling)).await?;
-    let newest = newest_records(listed.iter());
+    let newest = layout::newest_records(listed.iter().map(|object| object.key.as_str()));
     stream::iter(newest)
         .map(|(shard, generation)| async move {
             let record = store.get_json(&layout::embeddings_commit(key, pooling, shard, generation)).await?;

@@ -153,13 +153,7 @@ fn shard_damaged(unit: &CompareUnit, shard: u32, fault: String) -> StoredError {
 /// The newest record of every shard, in order.
 pub async fn shard_records(store: &Store, unit: &CompareUnit) -> Result<Vec<ShardRecord>, StoredError> {
     let listed = store.list(&layout::embeddings_commits(unit.extraction_key, unit.pooling)).await?;
-    let mut newest: BTreeMap<u32, u32> = BTreeMap::new();
-    for object in &listed {
-        let name = object.key.rsplit('/').next().and_then(layout::parse_record_name);
-        let Some((shard, generation)) = name else { continue };
-        let known = newest.entry(shard).or_insert(generation);
-        *known = generation.max(*known);
-    }
+    let newest = layout::newest_records(listed.iter().map(|object| object.key.as_str()));
     let mut records = Vec::with_capacity(unit.n_shards as usize);
     for shard in 0..unit.n_shards {
         let generation = newest.get(&shard).copied();
