@@ -9,7 +9,7 @@ use zip::{CompressionMethod, DateTime, System, ZipWriter};
 use crate::merge::ExperimentResult;
 
 /// The archive: per metric `<Metric>` (mean) and `<Metric>_std` [L, L] and `<Metric>_trials` [T, L, L], float64,
-/// and `layers` [L], int64, the hidden-state index of each row.
+/// and `layers` `[L]`, int64, the hidden-state index of each row.
 pub fn similarities(result: &ExperimentResult) -> io::Result<Vec<u8>> {
     let side = result.layers.len() as u64;
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
