@@ -117,14 +117,15 @@ impl Comparison {
 }
 
 impl Work {
-    /// The unit of this work with that number.
-    pub fn unit_id(&self, index: u32) -> UnitId {
+    /// The unit of this work with that number, once the work is bound to `key`: an attempt at the same unit under
+    /// another key, for an earlier run, is an attempt at something else.
+    pub fn unit_id(&self, index: u32, key: Digest) -> UnitId {
         let kind = match self.what {
             What::Prepare { .. } => "prepare",
             What::Extract(_) => "extract",
             What::Compare(_) => "compare",
         };
-        format!("{kind}-{}-{index}", self.id.0).parse().expect("letters, digits and '-' only")
+        format!("{kind}-{}-{index}-{}", self.id.0, key.short()).parse().expect("letters, digits and '-' only")
     }
 
     /// How many units there are when nothing is done yet.
@@ -142,7 +143,7 @@ impl Work {
     /// The work and number of a unit id.
     pub fn parse_unit_id(unit: &UnitId) -> Option<(WorkId, u32)> {
         let mut parts = unit.as_str().split('-');
-        let (_, work, index) = (parts.next()?, parts.next()?, parts.next()?);
+        let (_, work, index, _) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         parts.next().is_none().then_some((WorkId(work.parse().ok()?), index.parse().ok()?))
     }
 }

@@ -30,7 +30,7 @@ use rand_core::SeedableRng;
 
 use crate::plan::{Plan, What, Work, WorkId};
 use event::{Effect, Event, Item, JobSettings, MergeEnd, MergeKeys, Survey};
-use lease::Worker;
+use lease::{Claim, Worker};
 use work::{Abandoned, Lease, Remade, WorkState, WorkStatus};
 
 /// Times of the scheduler.
@@ -52,7 +52,7 @@ pub struct State {
     /// Workers that have asked and got nothing yet.
     hungry: BTreeSet<WorkerId>,
     /// What workers said they hold of works that have not been looked through.
-    claims: BTreeMap<(WorkId, u32), Lease>,
+    claims: BTreeMap<(WorkId, u32), Claim>,
     n_surveys: u64,
     /// A new leader lends nothing before this: an earlier leader's leases may be running.
     lend_after: Millis,
@@ -225,7 +225,7 @@ impl State {
     }
 
     fn claimant_profile(&self, work: WorkId) -> Option<String> {
-        let claims = self.claims.range((work, 0)..=(work, u32::MAX)).map(|(_, claim)| &claim.worker);
+        let claims = self.claims.range((work, 0)..=(work, u32::MAX)).map(|(_, claim)| &claim.lease.worker);
         let reporter = self.works.get(&work).and_then(WorkState::early_reporter);
         let profile = |worker| self.workers.get(worker).map(|worker| worker.numeric_profile.clone());
         claims.chain(reporter).find_map(profile)
@@ -275,9 +275,10 @@ impl State {
         state.not_before = now + policy::back_off_ms(troubles, &mut self.generator);
     }
 
+    /// The work of a unit, unless it is bound to another key than the unit is named after.
     fn find(&mut self, unit: &UnitId) -> Option<(&mut WorkState, u32)> {
         let (work, index) = Work::parse_unit_id(unit)?;
-        self.works.get_mut(&work).map(|state| (state, index))
+        self.works.get_mut(&work).filter(|state| state.may_be(unit, index)).map(|state| (state, index))
     }
 
     /// Fails a work and all that depends on it.
@@ -301,7 +302,7 @@ impl State {
         let Abandoned { mut leases, reports } = state.abandon();
         let claimed: Vec<_> = self.claims.range((id, 0)..=(id, u32::MAX)).map(|(unit, _)| *unit).collect();
         for unit in claimed {
-            leases.extend(self.claims.remove(&unit).map(|claim| (state.work.unit_id(unit.1), claim)));
+            leases.extend(self.claims.remove(&unit).map(|claim| (claim.unit, claim.lease)));
         }
         let stop = |(unit, Lease { worker, attempt, .. })| Effect::Stop { worker, unit, attempt };
         self.effects.extend(leases.into_iter().map(stop));

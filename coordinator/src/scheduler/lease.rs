@@ -25,6 +25,13 @@ pub(super) struct Worker {
     lent: BTreeSet<(WorkId, u32)>,
 }
 
+/// What a worker says it holds of a work that has not been looked through.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub unit: UnitId,
+    pub lease: Lease,
+}
+
 impl State {
     pub(super) fn join(
         &mut self,
@@ -61,10 +68,10 @@ impl State {
         held: &[(UnitId, AttemptId)],
     ) {
         let Some(state) = self.works.get_mut(&work) else { return };
-        let unit = state.work.unit_id(index);
-        let has = |attempt| held.iter().any(|known| *known == (unit.clone(), attempt));
-        if self.claims.get(&(work, index)).is_some_and(|claim| claim.worker == *worker && !has(claim.attempt))
-        {
+        let unit = state.unit_id(index);
+        let has = |attempt| held.iter().any(|(_, known)| *known == attempt);
+        let claim = self.claims.get(&(work, index)).map(|claim| &claim.lease);
+        if claim.is_some_and(|claim| claim.worker == *worker && !has(claim.attempt)) {
             self.claims.remove(&(work, index));
         }
         let Some(attempt) = state.attempt_of(index, worker).filter(|attempt| !has(*attempt)) else { return };
@@ -79,20 +86,20 @@ impl State {
         let deadline = now + self.settings.lease_ttl_ms;
         let lease = Lease { worker: worker.clone(), attempt, deadline, progress: (0, 0) };
         let Some((work, index)) = Work::parse_unit_id(unit) else { return false };
-        let Some(state) = self.works.get_mut(&work) else { return false };
+        let state = self.works.get_mut(&work).filter(|state| state.may_be(unit, index));
+        let Some(state) = state else { return false };
         let Some(known) = self.workers.get_mut(worker) else { return false };
         let taken = match state.status {
-            WorkStatus::Open => state.is_bound_to(&known.numeric_profile) && state.adopt(index, lease),
+            WorkStatus::Open => state.adopt(index, lease),
             // Not looked through yet: the claim waits.
             WorkStatus::Blocked | WorkStatus::Unbound | WorkStatus::Surveying(_) => {
-                index < state.work.n_units() && {
-                    let claim = self.claims.entry((work, index)).or_insert_with(|| lease.clone());
-                    let mine = claim.attempt == attempt;
-                    if mine {
-                        *claim = lease;
-                    }
-                    mine
+                let claim = Claim { unit: unit.clone(), lease };
+                let known = self.claims.entry((work, index)).or_insert(claim);
+                let mine = known.lease.attempt == attempt;
+                if mine {
+                    known.lease.deadline = deadline;
                 }
+                mine
             }
             WorkStatus::Done | WorkStatus::Failed(_) => false,
         };
@@ -108,13 +115,11 @@ impl State {
         let claimed: Vec<_> =
             self.claims.range((work, 0)..=(work, u32::MAX)).map(|(unit, _)| *unit).collect();
         for unit in claimed {
-            let Some(claim) = self.claims.remove(&unit) else { continue };
+            let Some(Claim { unit: name, lease }) = self.claims.remove(&unit) else { continue };
             let Some(state) = self.works.get_mut(&work) else { continue };
-            let profile = self.workers.get(&claim.worker).map(|worker| worker.numeric_profile.as_str());
-            let (worker, attempt) = (claim.worker.clone(), claim.attempt);
-            if !profile.is_some_and(|profile| state.is_bound_to(profile)) || !state.adopt(unit.1, claim) {
-                let unit = state.work.unit_id(unit.1);
-                self.effects.push(Effect::Stop { worker, unit, attempt });
+            let (worker, attempt) = (lease.worker.clone(), lease.attempt);
+            if !state.may_be(&name, unit.1) || !state.adopt(unit.1, lease) {
+                self.effects.push(Effect::Stop { worker, unit: name, attempt });
             }
         }
     }
@@ -132,7 +137,7 @@ impl State {
         };
         let Some(worker) = self.workers.remove(id) else { return };
         for (work, index) in worker.lent {
-            if self.claims.get(&(work, index)).is_some_and(|claim| claim.worker == *id) {
+            if self.claims.get(&(work, index)).is_some_and(|claim| claim.lease.worker == *id) {
                 self.claims.remove(&(work, index));
             }
             let Some(state) = self.works.get_mut(&work) else { continue };
@@ -144,7 +149,7 @@ impl State {
             } else {
                 format!("worker {id} ended while it ran this unit")
             };
-            let (unit, class) = (state.work.unit_id(index), state.class_of_crash(index));
+            let (unit, class) = (state.unit_id(index), state.class_of_crash(index));
             self.fail_attempt(now, &unit, lease, class, message);
         }
     }
@@ -161,8 +166,8 @@ impl State {
         let known =
             self.find(unit).is_some_and(|(state, index)| state.renew(index, attempt, deadline, progress));
         let claim = Work::parse_unit_id(unit).and_then(|unit| self.claims.get_mut(&unit));
-        if let Some(claim) = claim.filter(|claim| claim.attempt == attempt) {
-            claim.deadline = deadline;
+        if let Some(claim) = claim.filter(|claim| claim.lease.attempt == attempt) {
+            claim.lease.deadline = deadline;
         } else if !known {
             // Expired and lent to another, done, or cancelled: the worker may stop.
             self.effects.push(Effect::Stop { worker: worker.clone(), unit: unit.clone(), attempt });
@@ -177,11 +182,10 @@ impl State {
         };
         let unit = report.unit.clone();
         if let Some(unit) = Work::parse_unit_id(&unit)
-            && self.claims.get(&unit).is_some_and(|claim| claim.attempt == report.attempt)
+            && self.claims.get(&unit).is_some_and(|claim| claim.lease.attempt == report.attempt)
         {
             self.claims.remove(&unit);
         }
-        let profile = self.workers.get(&report.worker).map(|worker| worker.numeric_profile.clone());
         let Some((state, index)) = self.find(&unit) else {
             self.effects.push(acknowledge);
             return;
@@ -196,7 +200,7 @@ impl State {
                     }
                     return;
                 }
-                let commit = state.begin_commit(index, report, profile.as_deref());
+                let commit = state.begin_commit(index, report);
                 self.effects.push(commit.map_or(acknowledge, |commit| Effect::Commit(Box::new(commit))));
             }
             (WorkStatus::Open, false) => {
@@ -368,11 +372,11 @@ impl State {
         for (work, index, attempt) in overdue {
             let Some(state) = self.works.get_mut(&work) else { continue };
             let Some(lease) = state.end_lease(index, attempt) else { continue };
-            let unit = state.work.unit_id(index);
+            let unit = state.unit_id(index);
             let message = format!("worker {} gave no sign of life for a whole lease", lease.worker);
             self.fail_attempt(now, &unit, lease, FailureClass::Retry, message);
         }
-        self.claims.retain(|_, claim| claim.deadline >= now);
+        self.claims.retain(|_, claim| claim.lease.deadline >= now);
         let due = self.works.values_mut().flat_map(|state| state.due_commits(now));
         self.effects.extend(due.map(|commit| Effect::Commit(Box::new(commit))));
     }
@@ -427,7 +431,7 @@ impl State {
     fn has_unit(&self, id: &WorkerId, worker: &Worker) -> bool {
         worker.lent.iter().any(|(work, index)| {
             let leased = self.works.get(work).is_some_and(|state| state.attempt_of(*index, id).is_some());
-            leased || self.claims.get(&(*work, *index)).is_some_and(|claim| claim.worker == *id)
+            leased || self.claims.get(&(*work, *index)).is_some_and(|claim| claim.lease.worker == *id)
         })
     }
 
@@ -451,7 +455,7 @@ impl State {
             let deadline = now + self.settings.lease_ttl_ms;
             let lease = Lease { worker: id.clone(), attempt, deadline, progress: (0, 0) };
             let Some((index, payload, attempt_number)) = state.lend(now, lease) else { continue };
-            let unit = state.work.unit_id(index);
+            let unit = state.unit_id(index);
             if let Some(worker) = self.workers.get_mut(id) {
                 worker.last_work = Some(work);
                 // It has none of the others any more, or would not have been lent this one.

@@ -75,7 +75,7 @@ impl State {
                     done += (part.min(of) as f64) / of as f64;
                 }
                 view.leases.push(LeaseView {
-                    unit: work.work.unit_id(index),
+                    unit: work.unit_id(index),
                     what: work.payload(index).map(|payload| payload.describe()).unwrap_or_default(),
                     attempt: lease.attempt,
                     attempt_number: unit.attempts,

@@ -81,8 +81,6 @@ pub struct Unit {
     /// All attempts.
     pub attempts: u32,
     faulted_by: BTreeSet<WorkerId>,
-    /// Attempts that this coordinator lent or took over.
-    lent: BTreeSet<AttemptId>,
     /// Whose data are on record: not to be recorded again once they turn out damaged.
     recorded: Option<AttemptId>,
     /// Reports of other attempts, while one is being committed.
@@ -216,6 +214,17 @@ impl WorkState {
         self.numeric_profile.is_empty() || self.numeric_profile == profile
     }
 
+    /// The unit with that number, as it is called under the key that the work is bound to.
+    pub fn unit_id(&self, index: u32) -> UnitId {
+        // Before it is bound it has no units to speak of.
+        self.work.unit_id(index, self.key.unwrap_or(self.work.id.0))
+    }
+
+    /// Whether that is the name of a unit under the key that the work is bound to, if it is bound.
+    pub fn may_be(&self, unit: &UnitId, index: u32) -> bool {
+        index < self.work.n_units() && (self.key.is_none() || self.unit_id(index) == *unit)
+    }
+
     /// Takes in what the bucket holds; what it does not becomes units.
     pub fn open(&mut self, survey: Survey) {
         self.status = WorkStatus::Open;
@@ -323,7 +332,6 @@ impl WorkState {
     fn begin_lease(&mut self, index: u32, lease: Lease) {
         let Some(unit) = self.units.get_mut(&index) else { return };
         unit.attempts += 1;
-        unit.lent.insert(lease.attempt);
         self.set(index, UnitStatus::Leased(lease));
     }
 
@@ -434,9 +442,9 @@ impl WorkState {
         }
     }
 
-    /// Keeps a report until the work is open; false where there is no room or no such unit.
+    /// Keeps a report until the work is open; false where there is no room.
     pub fn keep_early(&mut self, index: u32, report: Reported) -> bool {
-        index < self.work.n_units() && keep(self.early_reports.entry(index).or_default(), report)
+        keep(self.early_reports.entry(index).or_default(), report)
     }
 
     /// The reports that came before the work was open.
@@ -449,9 +457,9 @@ impl WorkState {
         self.early_reports.values().flatten().map(|report| &report.worker).next()
     }
 
-    /// What to do with a report of data. A late report of an expired lease counts as well: what it has written is as
-    /// good as anybody's, as long as `profile`, the reporter's, is the one that the work is bound to.
-    pub fn begin_commit(&mut self, index: u32, report: Reported, profile: Option<&str>) -> Option<Commit> {
+    /// What to record of a report, if the unit still lacks it. A late report of an expired lease counts as well: what
+    /// it has written is as good as anybody's.
+    pub fn begin_commit(&mut self, index: u32, report: Reported) -> Option<Commit> {
         let payload = self.payload(index)?;
         let unit = self.units.get_mut(&index)?;
         let lease = match &unit.status {
@@ -459,9 +467,7 @@ impl WorkState {
             UnitStatus::Ready => None,
             UnitStatus::Committing(_) | UnitStatus::Done => return None,
         };
-        let bound = self.numeric_profile.as_str();
-        let fits = unit.lent.contains(&report.attempt) || bound.is_empty() || profile == Some(bound);
-        if !fits || unit.recorded == Some(report.attempt) {
+        if unit.recorded == Some(report.attempt) {
             return None;
         }
         let next =
@@ -633,7 +639,7 @@ impl WorkState {
         let mut abandoned = Abandoned::default();
         let of = |report: &Reported| (report.worker.clone(), report.unit.clone(), report.attempt);
         for index in std::mem::take(&mut self.busy) {
-            let unit_id = self.work.unit_id(index);
+            let unit_id = self.unit_id(index);
             let Some(UnitStatus::Leased(lease)) =
                 self.set(index, UnitStatus::Ready).map(|before| match before {
                     UnitStatus::Committing(committing) => {
@@ -705,7 +711,6 @@ impl Unit {
             charged: 0,
             attempts: 0,
             faulted_by: BTreeSet::new(),
-            lent: BTreeSet::new(),
             recorded: None,
             waiting: Vec::new(),
             also: BTreeSet::new(),

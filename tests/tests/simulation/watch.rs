@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lsa_common::failure::FailureClass;
-use lsa_common::id::{AttemptId, JobId, UnitId, WorkerId};
+use lsa_common::id::{AttemptId, Digest, JobId, UnitId, WorkerId};
 use lsa_common::record::RunState;
 use lsa_common::report::{Damaged, Failure, Outcome};
 use lsa_common::unit::Unit;
@@ -22,6 +22,8 @@ pub struct Watch {
     live: BTreeMap<UnitId, (AttemptId, WorkerId)>,
     /// When an attempt last gave a sign of life.
     signs: BTreeMap<AttemptId, u64>,
+    /// Under which key an attempt was lent.
+    keys: BTreeMap<AttemptId, Digest>,
     /// Failures charged to units, and the workers that died of them.
     charges: BTreeMap<UnitId, Charges>,
     charged_attempts: BTreeSet<AttemptId>,
@@ -122,7 +124,13 @@ impl World {
             match effect {
                 Effect::Lend { worker, unit, payload, attempt, .. } => {
                     self.watch.signs.insert(*attempt, self.now);
+                    self.watch.keys.insert(*attempt, makes(payload)[0].0);
                     self.watch_loan(worker, unit, payload, *attempt);
+                }
+                Effect::Commit(commit) => {
+                    let key = makes(&commit.payload)[0].0;
+                    let lent = self.watch.keys[&commit.report.attempt];
+                    assert_eq!(key, lent, "recorded under another key than it was computed for");
                 }
                 Effect::RecordFailure(failed) => self.watch_charge(failed, event),
                 Effect::EndJob { job, state } => self.watch_end(job, *state),
@@ -217,7 +225,7 @@ impl World {
         );
         let others = self.watch.live.iter().filter(|(other, (_, who))| *other != unit && who == worker);
         assert_eq!(others.count(), 0, "{worker} has a unit already");
-        let (id, _) = Work::parse_unit_id(unit).expect("an id that the scheduler made");
+        let id = work_of(unit);
         let work = self.work(id);
         let slot = self.slots.iter().find(|slot| slot.name == *worker);
         // A worker that is gone may still be lent something.
@@ -284,21 +292,20 @@ impl World {
         assert!(view.experiments.iter().all(|status| *status != ExperimentStatus::Waiting));
         for (status, comparison) in view.experiments.iter().zip(&job.plan.experiments) {
             let ExperimentStatus::Failed(message) = status else { continue };
-            let excused = self.is_reachable(*comparison, |unit| self.watch.given_up.contains(unit))
-                || self.watch.merge_troubles >= MAX_ATTEMPTS;
+            let given_up: Vec<WorkId> = self.watch.given_up.iter().map(work_of).collect();
+            let excused =
+                self.is_reachable(*comparison, &given_up) || self.watch.merge_troubles >= MAX_ATTEMPTS;
             assert!(excused, "failed for nothing: {message}");
         }
         let all_done = view.experiments.iter().all(|status| *status == ExperimentStatus::Done);
         assert_eq!(state == RunState::Done, all_done);
     }
 
-    /// Whether a unit of the work, or of anything that it depends on for any job, is one.
-    fn is_reachable(&self, id: WorkId, is_one: impl Fn(&UnitId) -> bool + Copy) -> bool {
+    /// Whether the work, or anything that it depends on for any job, is one.
+    fn is_reachable(&self, id: WorkId, ones: &[WorkId]) -> bool {
         let works = self.jobs.iter().flat_map(|job| &job.plan.works).filter(|work| work.id == id);
-        works.into_iter().any(|work| {
-            (0..work.n_units()).any(|index| is_one(&work.unit_id(index)))
-                || work.depends_on.iter().any(|below| self.is_reachable(*below, is_one))
-        })
+        let mut below = works.flat_map(|work| &work.depends_on);
+        ones.contains(&id) || below.any(|below| self.is_reachable(*below, ones))
     }
 
     /// A record was there already.
@@ -308,19 +315,19 @@ impl World {
 
     /// A job was accepted: works that had failed for another one begin afresh.
     pub fn watch_acceptance(&mut self) {
-        let given_up = |unit: &UnitId| {
-            let charges = self.watch.charges.get(unit);
-            charges.is_some_and(|charges| charges.rejected || charges.n >= MAX_ATTEMPTS)
-        };
-        let works: BTreeSet<WorkId> = self
-            .watch
-            .charges
-            .keys()
-            .filter_map(|unit| Work::parse_unit_id(unit).map(|(work, _)| work))
-            .filter(|work| self.is_reachable(*work, given_up))
+        let is_given_up = |charges: &Charges| charges.rejected || charges.n >= MAX_ATTEMPTS;
+        let charges = &self.watch.charges;
+        let given_up: Vec<WorkId> = charges
+            .iter()
+            .filter(|(_, charges)| is_given_up(charges))
+            .map(|(unit, _)| work_of(unit))
             .collect();
-        self.watch
-            .charges
-            .retain(|unit, _| Work::parse_unit_id(unit).is_none_or(|(work, _)| !works.contains(&work)));
+        let afresh: BTreeSet<WorkId> =
+            charges.keys().map(work_of).filter(|work| self.is_reachable(*work, &given_up)).collect();
+        self.watch.charges.retain(|unit, _| !afresh.contains(&work_of(unit)));
     }
+}
+
+fn work_of(unit: &UnitId) -> WorkId {
+    Work::parse_unit_id(unit).expect("an id that the scheduler made").0
 }
