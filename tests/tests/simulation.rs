@@ -5,6 +5,10 @@
 //! come again; coordinators are replaced in mid-air. After every step `watch.rs` judges from outside. Once the faults
 //! stop, every job must come to its end. A failure prints its seed; `LSA_SEED=n` runs that seed alone and tells every
 //! step.
+//!
+//! Checked to be found, one at a time: leases that never expire, progress that does not renew, a generation that was
+//! found or made used again, dependencies not looked at, works dropped with the first of their jobs or never, one
+//! attempt too many, a single crash that rejects.
 
 #[path = "simulation/bucket.rs"]
 mod bucket;
@@ -357,6 +361,8 @@ impl World {
                     {
                         for (place, before) in places.into_iter().zip(before) {
                             if newest(&self.bucket, &place) == before {
+                                let known = self.bucket.is_known(&place, work);
+                                assert!(!known, "{place:?} is recorded as a generation that the work knows");
                                 // Another one's record ends the matter; if that is damaged, it will be met again.
                                 self.watch_foreign_record(&place);
                             } else {
