@@ -41,7 +41,7 @@ pub fn plan(lengths: &[u32], token_budget: u64) -> Vec<Vec<u32>> {
 /// The tokens of some texts, end to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Token ids, [t].
+    /// Token ids, `[t]`.
     pub ids: Vec<i64>,
     /// Where each text begins, and after the last one where it ends: [n + 1].
     pub offsets: Vec<i64>,
@@ -58,7 +58,7 @@ impl Batch {
         batch
     }
 
-    /// The position of each token in its own text, [t].
+    /// The position of each token in its own text, `[t]`.
     pub fn positions(&self) -> Vec<i64> {
         self.offsets.windows(2).flat_map(|ends| 0..ends[1] - ends[0]).collect()
     }

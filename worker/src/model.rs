@@ -34,9 +34,9 @@ pub trait Encoder: Send {
 
 /// A batch on the device that computes it.
 pub struct PackedBatch {
-    /// Token ids, [t], int64.
+    /// Token ids, `[t]`, int64.
     pub ids: Tensor,
-    /// The position of each token in its own text, [t], int64.
+    /// The position of each token in its own text, `[t]`, int64.
     pub positions: Tensor,
     /// How attention goes over the texts.
     pub attention: AttentionPlan,

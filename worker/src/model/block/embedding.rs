@@ -11,7 +11,7 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// Takes both tables; `shift` [d] is added to every row of the positions, for what is the same everywhere.
+    /// Takes both tables; `shift` `[d]` is added to every row of the positions, for what is the same everywhere.
     pub fn load(
         weights: &mut Weights,
         tokens: &str,
@@ -23,7 +23,7 @@ impl Embedding {
         Ok(Self { tokens, positions })
     }
 
-    /// Ids and positions [t] → [t, d].
+    /// Ids and positions `[t]` → [t, d].
     pub fn forward(&self, ids: &Tensor, positions: &Tensor) -> Result<Tensor, TchError> {
         self.tokens.f_index_select(0, ids)?.f_add_(&self.positions.f_index_select(0, positions)?)
     }

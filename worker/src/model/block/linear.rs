@@ -14,7 +14,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Takes `{name}.weight` [out, in] and `{name}.bias` [out].
+    /// Takes `{name}.weight` [out, in] and `{name}.bias` `[out]`.
     pub fn load(weights: &mut Weights, name: &str) -> Result<Self, WeightsError> {
         Self::load_side_by_side(weights, &[name.to_owned()])
     }
@@ -28,7 +28,7 @@ impl Linear {
         Ok(Self::new(Tensor::f_cat(&weights, 0)?, Tensor::f_cat(&biases, 0)?)?)
     }
 
-    /// A map by a weight [out, in] and a bias [out].
+    /// A map by a weight [out, in] and a bias `[out]`.
     pub fn new(weight: Tensor, bias: Tensor) -> Result<Self, TchError> {
         let on_cpu = weight.device() == Device::Cpu && weight.kind() == Kind::Float;
         if on_cpu && device::float32_products_by_onednn() {

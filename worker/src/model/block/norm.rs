@@ -12,7 +12,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Takes `{name}.weight` and `{name}.bias`, both [d].
+    /// Takes `{name}.weight` and `{name}.bias`, both `[d]`.
     pub fn load(weights: &mut Weights, name: &str, eps: f64) -> Result<Self, WeightsError> {
         let weight = weights.take(&format!("{name}.weight"))?;
         Ok(Self { weight, bias: weights.take(&format!("{name}.bias"))?, eps })
