@@ -7,9 +7,9 @@ use lsa_common::store::{Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::driver::handle::SubmitError;
+use crate::driver::handle::{Handle, SubmitError};
 use crate::driver::{Driver, Settings};
-use crate::journal::{self, JournalError};
+use crate::journal::{self, JournalError, UnfinishedRun};
 use crate::leader;
 use crate::{chain, http, rpc};
 
@@ -88,6 +88,30 @@ impl DaemonError {
     }
 }
 
+/// Goes on with every run that can be read; one that cannot must not keep the others waiting.
+async fn resume_unfinished(store: &Store, handle: &Handle) -> Result<(), DaemonError> {
+    for job in journal::job_ids(store).await? {
+        let unfinished = match journal::unfinished(store, &job).await {
+            Ok(unfinished) => unfinished,
+            Err(JournalError::Store(error @ StoreError::Damaged { .. })) => {
+                eprintln!("cannot go on with job {job}: {}", chain(&error));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(UnfinishedRun { job, run, spec }) = unfinished else { continue };
+        eprintln!("going on with job {job} (run {run})");
+        match handle.resume(job.clone(), run, spec).await {
+            Ok(_) => {}
+            Err(error @ SubmitError::Spec(_)) => {
+                eprintln!("cannot go on with job {job}: {}", chain(&error));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(args: &ServeArgs) -> Result<(), DaemonError> {
     for (flag, address) in [("--listen", Some(args.listen)), ("--listen-http", args.listen_http)] {
@@ -113,9 +137,10 @@ pub async fn serve(args: &ServeArgs) -> Result<(), DaemonError> {
     let (driver, handle) =
         Driver::new(store.clone(), identity.clone(), settings, crate::random_seed(), after_crash);
     tokio::spawn(driver.run());
-    for unfinished in journal::unfinished(&store).await? {
-        eprintln!("going on with job {} (run {})", unfinished.job, unfinished.run);
-        handle.resume(unfinished.job, unfinished.run, unfinished.spec).await?;
+    // Reading many jobs takes a while, in which a leader must not fall silent.
+    tokio::select! {
+        epoch = leadership.keep() => return Err(DaemonError::Deposed(epoch)),
+        resumed = resume_unfinished(&store, &handle) => resumed?,
     }
 
     let listener = rpc::listen(args.listen).await?;

@@ -52,22 +52,18 @@ pub async fn ended(store: &Store, job: &JobId) -> Result<Option<EndedJob>, Journ
     Ok(Some(EndedJob { job: job.clone(), run, spec, status }))
 }
 
-/// The runs that a daemon began and nobody ended. Runs of embedded mode belong to their own process.
-pub async fn unfinished(store: &Store) -> Result<Vec<UnfinishedRun>, JournalError> {
-    let mut unfinished = Vec::new();
-    for job in job_ids(store).await? {
-        let Some(run) = last_run(store, &job).await? else { continue };
-        if run_status(store, &job, run).await?.is_some() {
-            continue;
-        }
-        let request: RunRequest = store.get_json(&layout::run_request(&job, run)).await?;
-        if request.embedded {
-            continue;
-        }
-        let spec = store.get_json(&layout::job_spec(&job)).await?;
-        unfinished.push(UnfinishedRun { job, run, spec });
+/// The last run of a job, if a daemon began it and nobody ended it. Runs of embedded mode belong to their own process.
+pub async fn unfinished(store: &Store, job: &JobId) -> Result<Option<UnfinishedRun>, JournalError> {
+    let Some(run) = last_run(store, job).await? else { return Ok(None) };
+    if run_status(store, job, run).await?.is_some() {
+        return Ok(None);
     }
-    Ok(unfinished)
+    let request: RunRequest = store.get_json(&layout::run_request(job, run)).await?;
+    if request.embedded {
+        return Ok(None);
+    }
+    let spec = store.get_json(&layout::job_spec(job)).await?;
+    Ok(Some(UnfinishedRun { job: job.clone(), run, spec }))
 }
 
 /// The failures that a run has kept, oldest first, a line each.
