@@ -387,10 +387,12 @@ impl Driver {
     }
 
     fn send(&mut self, worker: &WorkerId, message: ToWorker) {
-        let Some(entry) = self.workers.get(worker) else { return };
+        let Some(entry) = self.workers.get_mut(worker) else { return };
         if let Err(refused) = entry.outbox.try_send(message) {
-            // Its stream is gone or does not drain; leases run out, reports are sent again.
+            // Its stream is gone or does not drain. Without an outbox it ends, so that the worker comes back, says what
+            // it has and asks again; it would wait for ever for the lease that it was not sent.
             tracing::warn!(%worker, "cannot reach worker: {refused}");
+            entry.outbox = mpsc::channel(1).0;
         }
     }
 
