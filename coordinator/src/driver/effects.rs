@@ -27,6 +27,9 @@ use crate::scheduler::event::{Commit, Event, FailedAttempt, MergeEnd, MergeKeys}
 use crate::scheduler::view::JobView;
 use crate::survey as bucket;
 
+/// Why something was not written: another coordinator may lead, or will soon.
+const NOT_LEADING: &str = "this coordinator cannot say that it leads";
+
 /// What every task needs.
 pub(crate) struct Context {
     pub store: Store,
@@ -49,6 +52,11 @@ pub(crate) async fn survey(
     numeric_profile: String,
     extraction_key: Option<Digest>,
 ) {
+    if !context.identity.leads() {
+        let message = NOT_LEADING.to_owned();
+        context.tell(Message::Event(Event::SurveyFailed { work: work.id, number, message })).await;
+        return;
+    }
     let surveyed =
         bucket::survey(&context.store, &context.identity, &work, &runs, &numeric_profile, extraction_key)
             .await;
@@ -78,7 +86,7 @@ pub(crate) async fn record_failure(context: Context, runs: Vec<(JobId, u32)>, fa
         message: failed.message,
         at: now_rfc3339(),
     };
-    for (job, run) in runs {
+    for (job, run) in runs.into_iter().filter(|_| context.identity.leads()) {
         let key = layout::run_failure(&job, run, &failed.unit, failed.attempt);
         if let Err(error) = context.store.create_json(&key, &record).await {
             tracing::warn!(%job, "cannot keep a failure: {}", chain(&error));
@@ -105,6 +113,11 @@ impl Target {
 }
 
 pub(crate) async fn merge(context: Context, target: Target, experiment: usize, keys: MergeKeys) {
+    if !context.identity.leads() {
+        let end = MergeEnd::Trouble(NOT_LEADING.to_owned());
+        context.tell(Message::Event(Event::Merged { job: target.job, experiment, end })).await;
+        return;
+    }
     let end = match write_experiment(&context, &target, experiment, &keys).await {
         Ok(outcome) => {
             let job = target.job.clone();
