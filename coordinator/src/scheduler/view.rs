@@ -140,3 +140,112 @@ impl State {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lsa_common::id::Digest;
+    use lsa_common::job::SimilaritySettings;
+    use lsa_common::metric::{MetricName, MetricSpec};
+    use lsa_common::model::Pooling;
+    use lsa_common::time::Millis;
+
+    use super::super::Settings;
+    use super::super::event::{Effect, Event, JobSettings, Survey};
+    use super::*;
+    use crate::plan::{Comparison, Plan, What, WorkId};
+
+    const GIB: u64 = 1 << 30;
+
+    fn job() -> JobId {
+        "job-1".parse().expect("a plain name")
+    }
+
+    /// A job of one comparison that needs 16 GiB and reads nothing else.
+    fn state() -> State {
+        let what = What::Compare(Comparison {
+            base_key: Digest::of(b"base"),
+            extraction: WorkId(Digest::of(b"rows")),
+            pooling: Pooling::Mean,
+            n_texts: 64,
+            n_shards: 2,
+            layers: vec![0, 1],
+            hidden_size: 8,
+            settings: SimilaritySettings {
+                metrics: vec![MetricSpec::new(MetricName::Cka)],
+                sample_size: 10,
+                trials: 1,
+                seed: 1,
+            },
+        });
+        let id = WorkId(Digest::of(b"work"));
+        let work = Work { id, what, depends_on: Vec::new(), memory_bytes: 16 * GIB, flop: 0 };
+        let plan = Plan { works: vec![Arc::new(work)], experiments: vec![id] };
+        let settings =
+            JobSettings { continue_on_error: false, max_attempts: 4, priority: 0, some_unresolved: false };
+        let mut state = State::new(Settings { lease_ttl_ms: 60_000 }, [1; 32], Millis(0));
+        state.apply(Millis(0), Event::JobAccepted { job: job(), plan, settings });
+        state
+    }
+
+    fn join(state: &mut State, name: &str, profile: &str, memory_bytes: u64) -> Vec<Effect> {
+        let worker: WorkerId = name.parse().expect("a plain name");
+        let numeric_profile = profile.to_owned();
+        let joined =
+            Event::WorkerJoined { worker: worker.clone(), numeric_profile, memory_bytes, held: Vec::new() };
+        state.apply(Millis(1), joined);
+        state.apply(Millis(1), Event::WorkerAsked { worker })
+    }
+
+    fn waiting(state: &State) -> String {
+        state.job_view(&job()).and_then(|view| view.waiting).unwrap_or_default()
+    }
+
+    fn survey_of(effects: &[Effect]) -> (WorkId, u64) {
+        let survey = effects.iter().find_map(|effect| match effect {
+            Effect::Survey { work, number, .. } => Some((work.id, *number)),
+            _ => None,
+        });
+        survey.expect("a worker has asked")
+    }
+
+    #[test]
+    fn a_job_says_why_it_waits() {
+        let mut state = state();
+        assert!(waiting(&state).contains("no worker is connected"), "{}", waiting(&state));
+        join(&mut state, "small", "gpu", 8 * GIB);
+        let expected = "a unit needs 16.0 GiB, the largest worker has 8.0 GiB";
+        assert!(waiting(&state).starts_with(expected), "{}", waiting(&state));
+
+        let (work, number) = survey_of(&join(&mut state, "large", "gpu", 32 * GIB));
+        let message = "connection reset".to_owned();
+        state.apply(Millis(2), Event::SurveyFailed { work, number, message });
+        let expected = "the bucket could not be looked through (1 times): connection reset";
+        assert_eq!(waiting(&state), expected);
+        assert!(state.apply(Millis(100), Event::Tick).is_empty(), "it is left alone for a while");
+
+        let (work, number) = survey_of(&state.apply(Millis(5_000), Event::Tick));
+        let survey = Survey {
+            numeric_profile: "another".to_owned(),
+            key: Some(Digest::of(b"key")),
+            found: Default::default(),
+        };
+        state.apply(Millis(5_001), Event::Surveyed { work, number, survey });
+        assert!(waiting(&state).contains("workers of the profile \"another\""), "{}", waiting(&state));
+        join(&mut state, "other", "another", 4 * GIB);
+        assert!(waiting(&state).contains("largest worker of its profile has 4.0 GiB"), "{}", waiting(&state));
+    }
+
+    #[test]
+    fn the_end_of_an_older_survey_is_not_believed() {
+        let mut state = state();
+        let (work, number) = survey_of(&join(&mut state, "large", "gpu", 32 * GIB));
+        let survey = Survey { key: Some(Digest::of(b"key")), ..Survey::default() };
+        state.apply(Millis(2), Event::Surveyed { work, number: number + 1, survey });
+        let message = "late".to_owned();
+        state.apply(Millis(2), Event::SurveyFailed { work, number: number + 1, message });
+        let view = state.job_view(&job()).expect("it was accepted");
+        assert_eq!((view.units_done, view.waiting), (0, None));
+    }
+}

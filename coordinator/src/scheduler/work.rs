@@ -738,3 +738,187 @@ fn keep(waiting: &mut Vec<Reported>, report: Reported) -> bool {
     }
     room
 }
+
+#[cfg(test)]
+mod tests {
+    use lsa_common::job::SimilaritySettings;
+    use lsa_common::metric::{MetricName, MetricSpec};
+    use lsa_common::model::Pooling;
+    use lsa_common::report::Outcome;
+
+    use super::super::event::Found;
+    use super::*;
+    use crate::plan::{Comparison, WorkId};
+
+    const LATER: Millis = Millis(1_000);
+
+    /// Eight trials, two to a unit, of which the bucket holds the first three, the third one as generation 4.
+    fn opened() -> WorkState {
+        let what = What::Compare(Comparison {
+            base_key: Digest::of(b"base"),
+            extraction: WorkId(Digest::of(b"rows")),
+            pooling: Pooling::Mean,
+            n_texts: 64,
+            n_shards: 2,
+            layers: vec![0, 1],
+            hidden_size: 8,
+            settings: SimilaritySettings {
+                metrics: vec![MetricSpec::new(MetricName::Cka)],
+                sample_size: 10,
+                trials: 8,
+                seed: 1,
+            },
+        });
+        let id = WorkId(Digest::of(b"work"));
+        let work = Work { id, what, depends_on: Vec::new(), memory_bytes: 0, flop: 0 };
+        let mut state = WorkState::new(Arc::new(work));
+        state.extraction_key = Some(Digest::of(b"rows"));
+        let found = |trial, generation| ((trial, Item::Trial(trial)), Found { generation, intact: true });
+        state.open(Survey {
+            numeric_profile: "cpu".to_owned(),
+            key: Some(Digest::of(b"key")),
+            found: BTreeMap::from([found(0, 0), found(1, 0), found(2, 4)]),
+        });
+        state
+    }
+
+    fn lease(attempt: u128, deadline: u64) -> Lease {
+        Lease {
+            worker: "w".parse().expect("a plain name"),
+            attempt: AttemptId(attempt),
+            deadline: Millis(deadline),
+            progress: (0, 0),
+        }
+    }
+
+    fn report(state: &WorkState, index: u32, attempt: u128) -> Reported {
+        Reported {
+            worker: "w".parse().expect("a plain name"),
+            unit: state.unit_id(index),
+            attempt: AttemptId(attempt),
+            elapsed_ms: 1,
+            outcome: Outcome::Compared(Vec::new()),
+        }
+    }
+
+    fn run(state: &mut WorkState, index: u32, attempt: u128) -> Commit {
+        let report = report(state, index, attempt);
+        let commit = state.begin_commit(index, report).expect("the unit is missing something");
+        state.end_commit(index, AttemptId(attempt)).expect("it was begun");
+        state.done(index, AttemptId(attempt));
+        commit
+    }
+
+    #[test]
+    fn only_what_is_missing_becomes_a_unit() {
+        let state = opened();
+        let missing: Vec<_> = state.units.iter().map(|(index, unit)| (*index, unit.items.len())).collect();
+        assert_eq!(missing, [(1, 1), (2, 2), (3, 2)]);
+        assert_eq!((state.n_done(), state.is_complete()), (1, false));
+    }
+
+    #[test]
+    fn a_lease_of_another_coordinator_is_taken_over_once() {
+        let mut state = opened();
+        assert!(state.adopt(1, lease(7, 10)));
+        assert!(state.adopt(1, lease(7, 20)), "it says again what it has");
+        assert!(!state.adopt(1, lease(8, 20)), "somebody has it");
+        assert!(!state.adopt(0, lease(9, 20)), "it was found done");
+        assert!(state.overdue(Millis(20)).is_empty());
+        assert_eq!(state.overdue(Millis(21)), [(1, AttemptId(7))]);
+    }
+
+    #[test]
+    fn progress_renews_the_lease_of_its_attempt_alone() {
+        let mut state = opened();
+        let (index, _, _) = state.lend(LATER, lease(1, 10)).expect("three are ready");
+        assert!(!state.renew(index, AttemptId(2), Millis(99), (1, 2)));
+        assert!(state.renew(index, AttemptId(1), Millis(99), (1, 2)));
+        assert!(state.overdue(Millis(99)).is_empty());
+        assert_eq!(state.end_lease(index, AttemptId(2)), None);
+        assert!(state.end_lease(index, AttemptId(1)).is_some_and(|lease| lease.progress == (1, 2)));
+    }
+
+    #[test]
+    fn a_late_report_is_recorded_and_the_lease_of_another_attempt_runs_on() {
+        let mut state = opened();
+        let (index, _, _) = state.lend(LATER, lease(2, 50)).expect("three are ready");
+        let late = report(&state, index, 1);
+        assert!(state.begin_commit(index, late).is_some());
+        assert!(state.renew(index, AttemptId(2), Millis(80), (0, 0)), "it is not stopped yet");
+        let (committing, _) = state.end_commit(index, AttemptId(1)).expect("it was begun");
+        assert_eq!(committing.own_lease(), None, "nothing is charged if it was refused");
+        assert_eq!(state.overdue(Millis(81)), [(index, AttemptId(2))], "leased again");
+    }
+
+    #[test]
+    fn a_unit_is_put_off_and_taken_over_all_the_same() {
+        let mut state = opened();
+        let (index, _, _) = state.lend(LATER, lease(1, 10)).expect("three are ready");
+        state.end_lease(index, AttemptId(1));
+        state.delay(index, Millis(5_000));
+        let lent: Vec<_> = (0..3).filter_map(|n| state.lend(LATER, lease(10 + n, 10))).collect();
+        assert_eq!(lent.len(), 2, "the third one rests");
+        assert!(!state.has_ready(Millis(4_999)) && state.has_ready(Millis(5_000)));
+        assert!(state.adopt(index, lease(1, 10)));
+        assert!(!state.has_ready(Millis(5_000)), "it is not lent a second time");
+    }
+
+    #[test]
+    fn damage_is_made_again_as_the_next_generation() {
+        let mut state = opened();
+        for (index, attempt) in [(1, 1), (2, 2), (3, 3)] {
+            run(&mut state, index, attempt);
+        }
+        assert!(state.is_complete());
+        // Found, made here, and in a unit that held a found one besides.
+        for (trial, index, generation) in [(0, 0, 1), (4, 2, 1), (2, 1, 5), (2, 1, 6)] {
+            assert_eq!(state.reopen(index, Item::Trial(trial)), Remade::Will);
+            assert!(!state.is_complete());
+            let commit = run(&mut state, index, 100 + u128::from(generation));
+            assert_eq!(commit.generations, BTreeMap::from([(Item::Trial(trial), generation)]));
+        }
+        assert!(state.is_complete());
+        assert_eq!(state.n_done(), 4);
+    }
+
+    #[test]
+    fn damaged_data_are_not_recorded_twice() {
+        let mut state = opened();
+        run(&mut state, 1, 1);
+        state.reopen(1, Item::Trial(3));
+        let again = report(&state, 1, 1);
+        assert!(state.begin_commit(1, again).is_none());
+        assert!(!state.adopt(1, lease(1, 10)));
+    }
+
+    #[test]
+    fn damage_that_is_met_while_the_unit_is_busy_waits_for_it() {
+        let mut state = opened();
+        let (index, _, _) = state.lend(LATER, lease(1, 10)).expect("three are ready");
+        assert_eq!((index, state.units[&1].items.len()), (1, 1), "trial 3 is missing, trial 2 was found");
+        assert_eq!(state.reopen(1, Item::Trial(2)), Remade::Will);
+        run(&mut state, 1, 1);
+        assert!(state.has_ready(LATER));
+        assert_eq!(state.units[&1].items, BTreeSet::from([Item::Trial(2)]));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_made_again_and_nothing_for_ever() {
+        let mut state = opened();
+        assert_eq!(state.reopen(4, Item::Trial(8)), Remade::Unknown);
+        for attempt in 0..REMAKES_MAX {
+            assert_eq!(state.reopen(0, Item::Trial(0)), Remade::Will);
+            run(&mut state, 0, u128::from(attempt));
+        }
+        assert_eq!(state.reopen(0, Item::Trial(0)), Remade::TooOften);
+    }
+
+    #[test]
+    fn a_unit_of_another_key_is_another_unit() {
+        let state = opened();
+        let other = state.work.unit_id(1, Digest::of(b"another key"));
+        assert!(state.may_be(&state.unit_id(1), 1));
+        assert!(!state.may_be(&other, 1));
+    }
+}
