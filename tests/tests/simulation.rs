@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use lsa_common::id::{AttemptId, Digest, JobId};
 use lsa_common::record::RunState;
+use lsa_common::report::Damaged;
 use lsa_common::time::Millis;
 use lsa_common::unit::Unit;
 use lsa_coordinator::plan::{Plan, What, Work, WorkId, plan};
@@ -456,6 +457,11 @@ impl World {
             let (_, intact) = self.bucket.newest(place).expect("merged without a trial");
             !intact
         });
+        // Experiments that save their rows read them as well.
+        let torn = items(&extraction, keys.extraction_key).into_iter().find(|place| {
+            place.2 == Item::Rows(what.pooling)
+                && self.bucket.newest(place).is_some_and(|(_, intact)| !intact)
+        });
         let end = if self.fault(10) {
             self.watch.merge_troubles += 1;
             MergeEnd::Trouble("it rains".to_owned())
@@ -463,6 +469,12 @@ impl World {
             self.reopened.insert(place);
             self.met("damaged trial");
             MergeEnd::Damaged { trial }
+        } else if let Some(place @ (extraction_key, shard, _)) = torn.filter(|_| self.seed.is_multiple_of(2))
+        {
+            self.reopened.insert(place);
+            self.met("damaged rows");
+            let pooling = what.pooling;
+            MergeEnd::DamagedSource(Damaged::Shard { extraction_key, pooling, shard })
         } else {
             MergeEnd::Written
         };
@@ -573,6 +585,7 @@ fn every_job_comes_to_its_end_whatever_happens() {
     for what in [
         "cancelled",
         "damaged input",
+        "damaged rows",
         "damaged trial",
         "ended otherwise than done",
         "expired",
