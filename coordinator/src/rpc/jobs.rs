@@ -20,8 +20,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::chain;
 use crate::driver::handle::{Handle, JobSnapshot, OutputFor, SubmitError};
+use crate::embeddings::EmbeddingsError;
 use crate::journal::{self, EndedJob, JournalError};
-use crate::results::Results;
+use crate::results::{Results, ResultsError};
 use crate::scheduler::ExperimentStatus;
 
 /// How often a watcher is told how far a job is.
@@ -272,7 +273,7 @@ impl Jobs for JobsService {
     ) -> Result<Response<Self::FetchResultStream>, Status> {
         let request = request.into_inner();
         let results = self.results(self.find(&request.job_id).await?).await?;
-        let bytes = results.read(&request.path).await.map_err(|e| Status::not_found(chain(&e)))?;
+        let bytes = results.read(&request.path).await.map_err(|e| results_status(&e))?;
         let pieces: Vec<Bytes> = (0..bytes.len().max(1))
             .step_by(CHUNK)
             .map(|start| bytes.slice(start.min(bytes.len())..(start + CHUNK).min(bytes.len())))
@@ -303,6 +304,15 @@ impl JobsService {
         let results = Arc::new(results.map_err(|e| Status::unavailable(chain(&e)))?);
         *listed = Some((job, run, results.clone()));
         Ok(results)
+    }
+}
+
+fn results_status(error: &ResultsError) -> Status {
+    match error {
+        ResultsError::NoSuchFile(_) | ResultsError::Embeddings(EmbeddingsError::NoSuchFile(_)) => {
+            Status::not_found(chain(error))
+        }
+        ResultsError::Store(_) | ResultsError::Embeddings(_) => Status::unavailable(chain(error)),
     }
 }
 
