@@ -108,7 +108,7 @@ fn submitted_results_are_those_of_a_run() {
     assert_same(&without_timings(read_tree(&fetched)), &expected);
 
     let unknown = cluster.finish(&["status", "nothing-like-it"]);
-    assert_eq!(unknown.code(), Some(1));
+    assert_eq!(unknown.code(), Some(2));
     assert!(unknown.stderr.contains("no job \"nothing-like-it\""), "{}", unknown.stderr);
 }
 
