@@ -248,7 +248,7 @@ impl ModelFolder {
         let checkpoint = weights
             .rewind()
             .map_err(CheckpointError::Io)
-            .and_then(|()| checkpoint::read(&mut weights, size, &architecture.layout))
+            .and_then(|()| checkpoint::read(&mut weights, size, &architecture.layout()))
             .map_err(|source| ModelSourceError::Checkpoint { path, source })?;
         let mut bytes_by_dtype: BTreeMap<String, u64> = BTreeMap::new();
         for tensor in checkpoint.tensors.values() {
@@ -259,13 +259,13 @@ impl ModelFolder {
         let stored_dtype = bytes_by_dtype.iter().max_by_key(|(_, bytes)| **bytes);
         let facts = ModelFacts {
             model_type: architecture.model_type.to_owned(),
-            n_layers: architecture.n_layers,
+            n_layers: architecture.n_layers(),
             hidden_size: architecture.hidden_size,
             n_params: checkpoint.tensors.values().map(|tensor| numbers(&tensor.shape)).sum(),
             weight_bytes: bytes_by_dtype.values().sum(),
-            flop_linear: architecture.flop_linear,
-            flop_per_length: architecture.flop_per_length,
-            activation_width: architecture.activation_width,
+            flop_linear: architecture.flop_linear(),
+            flop_per_length: architecture.flop_per_length(),
+            activation_width: architecture.activation_width(),
             max_length: limits.into_iter().flatten().min().unwrap_or(MAX_LENGTH_DEFAULT),
             has_pooler: checkpoint.has_pooler,
             stored_dtype: stored_dtype.map(|(name, _)| name.clone()).unwrap_or_default(),

@@ -6,6 +6,7 @@
 
 pub mod bucket;
 pub mod cluster;
+pub mod golden;
 pub mod inputs;
 pub mod process;
 pub mod results;

@@ -9,7 +9,7 @@ use lsa_common::model::Dtype;
 use tch::{Cuda, Device, Kind, Tensor};
 
 /// Raised whenever a change may alter a result in any bit.
-pub const NUMERICS_VERSION: u32 = 1;
+pub const NUMERICS_VERSION: u32 = 2;
 /// The release of libtorch that this binary was linked with.
 pub const LIBTORCH_VERSION: &str = env!("LSA_LIBTORCH_VERSION");
 

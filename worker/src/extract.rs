@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use lsa_common::architecture;
+use lsa_common::architecture::{self, Architecture};
 use lsa_common::failure::FailureClass;
 use lsa_common::model::{Dtype, PinnedModel, Pooling};
 use lsa_common::model_source::{self, ModelSourceError};
@@ -20,8 +20,8 @@ use tch::{Device, Kind, TchError};
 
 use crate::batch;
 use crate::device;
-use crate::model::{self, Encoder, LoadError};
-use crate::weights::Weights;
+use crate::model::{self, Encoder};
+use crate::weights::{Weights, WeightsError};
 use batch_run::{BatchRows, BatchRun};
 
 /// Texts tokenized by one thread at a time.
@@ -36,8 +36,7 @@ pub struct Extractor {
     loading: Mutex<()>,
     model: PinnedModel,
     folder: PathBuf,
-    vocab_size: u32,
-    position_limit: Option<u32>,
+    architecture: Architecture,
     dtype: Dtype,
     device: Device,
 }
@@ -115,7 +114,7 @@ pub enum ExtractError {
         id: String,
         /// Why.
         #[source]
-        source: LoadError,
+        source: WeightsError,
     },
     /// The tokenizer is not usable, or has no room.
     #[error("cannot tokenize with the tokenizer of model {id:?}")]
@@ -214,8 +213,7 @@ impl ExtractError {
     pub fn failure_class(&self) -> FailureClass {
         match self {
             Self::Source(source) => source.failure_class(),
-            Self::Load { source: LoadError::Weights(crate::weights::WeightsError::Io(_)), .. }
-            | Self::Load { source: LoadError::Weights(crate::weights::WeightsError::Torch(_)), .. }
+            Self::Load { source: WeightsError::Io(_) | WeightsError::Torch(_), .. }
             | Self::OutOfMemory { .. }
             | Self::Threads(_)
             | Self::Stopped => FailureClass::Retry,
@@ -245,9 +243,10 @@ impl Extractor {
         let files = model_source::open_verified(model, folder)?;
         let tokenizer = Tokenizer::load(&files.tokenizer)
             .map_err(|source| ExtractError::Tokenizer { id: model.id.clone(), source })?;
-        let failed = |source: LoadError| ExtractError::Load { id: model.id.clone(), source };
-        let architecture = architecture::read(&files.config_json).map_err(|error| failed(error.into()))?;
-        let encoder = load_encoder(&files, kind(dtype), device).map_err(failed)?;
+        let architecture = architecture::read(&files.config_json)
+            .map_err(|source| ModelSourceError::Architecture { id: model.id.clone(), source })?;
+        let encoder = load_encoder(&architecture, &files, kind(dtype), device)
+            .map_err(|source| ExtractError::Load { id: model.id.clone(), source })?;
         Ok(Self {
             tokenizer,
             encoder,
@@ -255,8 +254,7 @@ impl Extractor {
             loading: Mutex::new(()),
             model: model.clone(),
             folder: folder.to_owned(),
-            vocab_size: architecture.vocab_size,
-            position_limit: architecture.position_limit,
+            architecture,
             dtype,
             device,
         })
@@ -329,7 +327,7 @@ impl Extractor {
 
     fn check(&self, what: &ExtractRequest) -> Result<(), ExtractError> {
         let id = || self.model.id.clone();
-        if let Some(limit) = self.position_limit.filter(|limit| what.max_length > *limit) {
+        if let Some(limit) = self.architecture.position_limit.filter(|limit| what.max_length > *limit) {
             return Err(ExtractError::TooLong { max_length: what.max_length, limit, id: id() });
         }
         let last = self.n_layers() - 1;
@@ -357,12 +355,13 @@ impl Extractor {
 
     /// An id outside the embedding would be read out of bounds on some devices.
     fn check_tokens(&self, tokens: &[Encoded], skip_empty: bool) -> Result<(), ExtractError> {
+        let vocab_size = self.architecture.vocab_size();
         for (row, text) in (0u64..).zip(tokens) {
             if text.ids.is_empty() && !skip_empty {
                 return Err(ExtractError::Empty { row });
             }
-            if let Some(token) = text.ids.iter().copied().find(|id| *id >= self.vocab_size) {
-                return Err(ExtractError::UnknownToken { row, token, vocab_size: self.vocab_size });
+            if let Some(token) = text.ids.iter().copied().find(|id| *id >= vocab_size) {
+                return Err(ExtractError::UnknownToken { row, token, vocab_size });
             }
         }
         Ok(())
@@ -378,21 +377,22 @@ impl Extractor {
             return Ok(encoder);
         }
         let files = model_source::open_verified(&self.model, &self.folder)?;
-        let encoder = load_encoder(&files, Kind::Float, self.device)
+        let encoder = load_encoder(&self.architecture, &files, Kind::Float, self.device)
             .map_err(|source| ExtractError::Load { id: self.model.id.clone(), source })?;
         Ok(self.full_precision.get_or_init(|| encoder))
     }
 }
 
 fn load_encoder(
+    architecture: &Architecture,
     files: &model_source::VerifiedModel,
     kind: Kind,
     device: Device,
-) -> Result<SharedEncoder, LoadError> {
+) -> Result<SharedEncoder, WeightsError> {
     let _guard = tch::no_grad_guard();
-    let architecture = architecture::read(&files.config_json)?;
-    let mut weights = Weights::load(&files.weights, files.weights_bytes, &architecture.layout, kind, device)?;
-    model::load(&architecture, &files.config_json, &mut weights).map(SharedEncoder)
+    let layout = architecture.layout();
+    let mut weights = Weights::load(&files.weights, files.weights_bytes, &layout, kind, device)?;
+    model::load(architecture, &mut weights).map(SharedEncoder)
 }
 
 /// The kind of tensor that holds a dtype.
@@ -471,6 +471,37 @@ impl From<TchError> for ExtractError {
             Self::DeviceLost(message)
         } else {
             Self::Torch(message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::batch::Batch;
+    use crate::model::PackedBatch;
+    use crate::model::block::linear::counter;
+
+    use super::*;
+
+    #[test]
+    fn no_padded_token_enters_a_linear_map() {
+        device::prepare_libtorch();
+        for name in ["bert", "llama", "t5", "modernbert", "gpt2"] {
+            let folder = format!("{}/../tests/fixtures/models/open/{name}", env!("CARGO_MANIFEST_DIR"));
+            let found = model_source::find(&folder, None).and_then(|found| found.pin()).expect("a fixture");
+            let files = model_source::open_verified(&found, &found.folder).expect("unchanged");
+            let architecture = architecture::read(&files.config_json).expect("supported");
+            let encoder = load_encoder(&architecture, &files, Kind::Float, Device::Cpu).expect("loaded");
+            // Lengths that share a padded group in attention.
+            let texts: Vec<Vec<u32>> = [7, 8, 8, 9, 30].map(|length| (0..length).collect()).into();
+            let batch = Batch::pack(texts.iter().map(Vec::as_slice));
+            let packed = PackedBatch::new(&batch, Device::Cpu).expect("packed");
+            counter::take();
+            let _guard = tch::no_grad_guard();
+            encoder.0.forward(&packed, &mut |_, _| Ok(())).expect("computed");
+            let rows = counter::take();
+            assert!(rows.len() >= 4 * architecture.blocks.len(), "{name}: {rows:?}");
+            assert!(rows.iter().all(|n_rows| *n_rows == 62), "{name}: {rows:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Encoders, and the table from `model_type` to the one that computes it.
+//! Encoders: tokens → hidden states of every layer.
 
-pub mod bert;
 pub mod block;
+mod transformer;
 
 use lsa_common::architecture::Architecture;
 use tch::{Device, TchError, Tensor};
@@ -9,7 +9,8 @@ use tch::{Device, TchError, Tensor};
 use crate::batch::Batch;
 use crate::pooling::TrainedPooler;
 use crate::weights::{Weights, WeightsError};
-use block::attention::AttentionPlan;
+use block::attention_plan::AttentionPlan;
+use transformer::Transformer;
 
 /// Receives the hidden states [t, d] of each layer, index 0 first, as soon as they exist.
 pub type LayerVisitor<'a> = dyn FnMut(u32, &Tensor) -> Result<(), TchError> + 'a;
@@ -26,14 +27,16 @@ pub trait Encoder: Send {
     fn width(&self, layer: u32) -> u32;
 
     /// Runs a batch; entry 0 is the embedding output, the last one has the final norm applied where there is one.
-    fn forward(&self, batch: &PackedBatch, visit: &mut LayerVisitor<'_>) -> Result<(), TchError>;
+    fn forward(&self, batch: &PackedBatch<'_>, visit: &mut LayerVisitor<'_>) -> Result<(), TchError>;
 
     /// The checkpoint's trained pooler on first tokens [n, d] of any layer, where it has one.
     fn pooler(&self) -> Option<TrainedPooler<'_>>;
 }
 
 /// A batch on the device that computes it.
-pub struct PackedBatch {
+pub struct PackedBatch<'a> {
+    /// The batch as it was made.
+    pub texts: &'a Batch,
     /// Token ids, `[t]`, int64.
     pub ids: Tensor,
     /// The position of each token in its own text, `[t]`, int64.
@@ -42,60 +45,19 @@ pub struct PackedBatch {
     pub attention: AttentionPlan,
 }
 
-impl PackedBatch {
+impl<'a> PackedBatch<'a> {
     /// Moves a batch to the device.
-    pub fn new(batch: &Batch, device: Device) -> Result<Self, TchError> {
+    pub fn new(texts: &'a Batch, device: Device) -> Result<Self, TchError> {
         Ok(Self {
-            ids: Tensor::f_from_slice(&batch.ids)?.f_to_device(device)?,
-            positions: Tensor::f_from_slice(&batch.positions())?.f_to_device(device)?,
-            attention: AttentionPlan::new(&batch.offsets, device)?,
+            texts,
+            ids: Tensor::f_from_slice(&texts.ids)?.f_to_device(device)?,
+            positions: Tensor::f_from_slice(&texts.positions())?.f_to_device(device)?,
+            attention: AttentionPlan::new(&texts.offsets, device)?,
         })
     }
 }
 
-type Loader = fn(&[u8], &mut Weights) -> Result<Box<dyn Encoder>, LoadError>;
-
-/// Every model type that can be computed.
-const LOADERS: &[(&str, Loader)] = &[(lsa_common::architecture::bert::MODEL_TYPE, bert::load)];
-
-/// Why an encoder could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// There is no loader for the type.
-    #[error("model_type {0:?} has no loader in this worker; use a worker of the same version")]
-    NoLoader(String),
-    /// The config has no implementation.
-    #[error("the config cannot be used")]
-    Config(#[from] lsa_common::architecture::ArchitectureError),
-    /// The weights could not be loaded.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-}
-
-impl From<TchError> for LoadError {
-    fn from(error: TchError) -> Self {
-        Self::Weights(error.into())
-    }
-}
-
 /// Makes the encoder of an architecture from its weights.
-pub fn load(
-    architecture: &Architecture,
-    config_json: &[u8],
-    weights: &mut Weights,
-) -> Result<Box<dyn Encoder>, LoadError> {
-    let loader = LOADERS.iter().find(|(model_type, _)| *model_type == architecture.model_type);
-    let (_, loader) = loader.ok_or_else(|| LoadError::NoLoader(architecture.model_type.to_owned()))?;
-    loader(config_json, weights)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_architecture_has_a_loader_and_the_other_way_round() {
-        let loaders: Vec<&str> = LOADERS.iter().map(|(model_type, _)| *model_type).collect();
-        assert_eq!(loaders, lsa_common::architecture::model_types());
-    }
+pub fn load(architecture: &Architecture, weights: &mut Weights) -> Result<Box<dyn Encoder>, WeightsError> {
+    Ok(Box::new(Transformer::load(architecture, weights)?))
 }

@@ -32,6 +32,7 @@ pub enum WeightsError {
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
     has_pooler: bool,
+    kind: Kind,
 }
 
 impl Weights {
@@ -51,12 +52,28 @@ impl Weights {
         let load =
             |(name, stored): (String, StoredTensor)| Ok((name, load_tensor(file, &stored, kind, device)?));
         let tensors = found.tensors.into_iter().map(load).collect::<Result<_, WeightsError>>()?;
-        Ok(Self { tensors, has_pooler })
+        Ok(Self { tensors, has_pooler, kind })
     }
 
     /// Whether a trained pooler is there.
     pub fn has_pooler(&self) -> bool {
         self.has_pooler
+    }
+
+    /// The dtype in which tensors are handed over.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// As [`Self::take`], in float32.
+    pub fn take_float32(&mut self, name: &str) -> Result<Tensor, WeightsError> {
+        Ok(self.take(name)?.f_to_kind(Kind::Float)?)
+    }
+
+    /// A tensor that several places use; it stays here as well.
+    pub fn share(&self, name: &str) -> Result<Tensor, WeightsError> {
+        let tensor = self.tensors.get(name).map(Tensor::shallow_clone);
+        tensor.ok_or_else(|| WeightsError::NotListed(name.to_owned()))
     }
 
     /// Hands a tensor over; each goes to one place.

@@ -1,12 +1,12 @@
 //! The header of a safetensors file against the tensors that a config implies; no tensor is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-use super::{ExpectedTensor, Layout};
+use super::{Layout, Parameter};
 
 /// Headers beyond this are refused; the largest real ones have a few MB.
 const HEADER_BYTES_MAX: u64 = 64 << 20;
@@ -97,10 +97,16 @@ fn encoder_tensors(
     layout: &Layout,
 ) -> Result<BTreeMap<String, StoredTensor>, CheckpointError> {
     let stored = header.tensors();
-    let mut prefixes: Vec<&str> = stored.keys().filter_map(|name| prefix(name, layout.anchor)).collect();
-    prefixes.sort_unstable();
+    let anchors = layout.naming.anchors;
+    let prefixes_of = |anchor: &&'static str| {
+        let mut prefixes: Vec<&str> = stored.keys().filter_map(|name| prefix(name, anchor)).collect();
+        prefixes.sort_unstable();
+        prefixes
+    };
+    let anchor = anchors.iter().find(|anchor| !prefixes_of(anchor).is_empty()).unwrap_or(&anchors[0]);
+    let prefixes = prefixes_of(anchor);
     let prefix = match prefixes[..] {
-        [] => return Err(CheckpointError::NoAnchor(layout.anchor)),
+        [] => return Err(CheckpointError::NoAnchor(anchor)),
         [prefix] => prefix,
         _ => {
             return Err(CheckpointError::Ambiguous(listed(
@@ -108,13 +114,17 @@ fn encoder_tensors(
             )));
         }
     };
+    let owned = owned(layout);
     let mut found = BTreeMap::new();
     for (stored_name, info) in &stored {
         let Some(name) = stored_name.strip_prefix(prefix) else { continue };
-        let owned = layout.owned.iter().any(|start| name.starts_with(start));
-        if !owned || layout.ignored.iter().any(|end| name.ends_with(end)) {
+        // The same embedding under another of its names.
+        let is_alias = anchors.contains(&name) && name != *anchor;
+        let is_owned = name.split('.').next().is_some_and(|part| owned.contains(part));
+        if !is_owned || is_alias || layout.naming.ignored.iter().any(|end| name.ends_with(end)) {
             continue;
         }
+        let name = if name == *anchor { anchors[0] } else { name };
         let (start, end) = info.data_offsets;
         let tensor = StoredTensor {
             dtype: info.dtype,
@@ -127,6 +137,12 @@ fn encoder_tensors(
         }
     }
     Ok(found)
+}
+
+/// First parts of the names of an encoder's tensors; a name with another beginning is that of a head.
+fn owned(layout: &Layout) -> BTreeSet<&str> {
+    let parameters = layout.tensors.iter().chain(&layout.pooler);
+    parameters.filter_map(|parameter| parameter.name.split('.').next()).collect()
 }
 
 /// What stands before `anchor` in `name`, if it ends with it at a dot.
@@ -146,7 +162,7 @@ fn matched(found: BTreeMap<String, StoredTensor>, layout: &Layout) -> Result<Che
     // Part of a pooler is a fault, none of it is not.
     let has_pooler = found.keys().any(|name| is_pooler(name));
     let pooler = if has_pooler { layout.pooler.as_slice() } else { &[] };
-    let expected: BTreeMap<&str, &ExpectedTensor> =
+    let expected: BTreeMap<&str, &Parameter> =
         layout.tensors.iter().chain(pooler).map(|tensor| (tensor.name.as_str(), tensor)).collect();
     let missing = expected.keys().filter(|name| !found.contains_key(**name));
     let missing: Vec<String> = missing.map(|name| format!("\"{name}\"")).collect();
@@ -155,7 +171,7 @@ fn matched(found: BTreeMap<String, StoredTensor>, layout: &Layout) -> Result<Che
     let (mut misshapen, mut unusable) = (Vec::new(), Vec::new());
     for (name, tensor) in &found {
         match expected.get(name.as_str()) {
-            Some(expected) if expected.shape != tensor.shape => misshapen.push(format!(
+            Some(expected) if !expected.has_shape(&tensor.shape) => misshapen.push(format!(
                 "\"{name}\" is {:?} but config.json implies {:?}",
                 tensor.shape, expected.shape
             )),
@@ -191,21 +207,20 @@ fn listed(mut names: Vec<String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Naming;
     use super::*;
 
     fn layout() -> Layout {
         Layout {
-            anchor: "embeddings.word.weight",
-            owned: &["embeddings.", "encoder.", "pooler."],
-            ignored: &[".position_ids"],
+            naming: Naming {
+                anchors: &["embeddings.word.weight", "encoder.word.weight"],
+                ignored: &[".position_ids"],
+            },
             tensors: vec![
-                ExpectedTensor::new("embeddings.word.weight", &[4, 2]),
-                ExpectedTensor::new("encoder.norm.weight", &[2]),
+                Parameter::new("embeddings.word.weight", &[4, 2]),
+                Parameter::new("encoder.norm.weight", &[2]),
             ],
-            pooler: vec![
-                ExpectedTensor::new("pooler.weight", &[2, 2]),
-                ExpectedTensor::new("pooler.bias", &[2]),
-            ],
+            pooler: vec![Parameter::new("pooler.weight", &[2, 2]), Parameter::new("pooler.bias", &[2])],
         }
     }
 
@@ -244,6 +259,18 @@ mod tests {
         let names: Vec<&str> = found.tensors.keys().map(String::as_str).collect();
         assert_eq!(names, ["embeddings.word.weight", "encoder.norm.weight"]);
         assert!(!found.has_pooler);
+    }
+
+    #[test]
+    fn an_embedding_may_be_stored_under_either_name_or_both() {
+        let (word, norm) = (&[4usize, 2][..], ("x.encoder.norm.weight", "F32", &[2usize][..]));
+        let names = ["x.embeddings.word.weight", "x.encoder.word.weight"];
+        for names in [&names[..1], &names[1..], &names[..]] {
+            let embeddings = names.iter().map(|name| (*name, "F32", word));
+            let found = read_bytes(&file(&embeddings.chain([norm]).collect::<Vec<_>>())).expect("complete");
+            let found: Vec<&str> = found.tensors.keys().map(String::as_str).collect();
+            assert_eq!(found, ["embeddings.word.weight", "encoder.norm.weight"], "{names:?}");
+        }
     }
 
     #[test]
