@@ -11,6 +11,7 @@ use crate::embed::EmbedArgs;
 use crate::inspect::InspectArgs;
 use crate::serve::ServeArgs;
 use crate::similarity::SimilarityArgs;
+use crate::verify_model::VerifyModelArgs;
 
 /// Runs texts through transformer models and compares their layers.
 #[derive(Debug, Parser)]
@@ -33,6 +34,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Compare the layers of a file of representations.
     Similarity(SimilarityArgs),
+    /// Compare every layer and pooling of a model with stored hidden states.
+    VerifyModel(VerifyModelArgs),
     /// Work for a coordinator until told to stop.
     Serve(ServeArgs),
 }

@@ -281,17 +281,40 @@ impl Extractor {
         threads: usize,
         progress: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Pooled, ExtractError> {
+        self.check(what)?;
+        let pool = thread_pool(threads)?;
+        let tokens = pool.install(|| self.tokenize(texts, what.max_length))?;
+        self.extract_encoded(tokens, what, &pool, progress)
+    }
+
+    /// As [`Self::extract`], for texts that are token ids already.
+    pub fn extract_tokens(
+        &self,
+        ids: Vec<Vec<u32>>,
+        what: &ExtractRequest,
+        threads: usize,
+        progress: &(dyn Fn(u64) -> bool + Sync),
+    ) -> Result<Pooled, ExtractError> {
+        self.check(what)?;
+        let longest = ids.iter().map(Vec::len).max().unwrap_or(0).try_into().unwrap_or(u32::MAX);
+        if let Some(limit) = self.architecture.position_limit.filter(|limit| longest > *limit) {
+            return Err(ExtractError::TooLong { max_length: longest, limit, id: self.model.id.clone() });
+        }
+        let tokens = ids.into_iter().map(|ids| Encoded { ids, truncated: false }).collect();
+        self.extract_encoded(tokens, what, &thread_pool(threads)?, progress)
+    }
+
+    fn extract_encoded(
+        &self,
+        tokens: Vec<Encoded>,
+        what: &ExtractRequest,
+        pool: &rayon::ThreadPool,
+        progress: &(dyn Fn(u64) -> bool + Sync),
+    ) -> Result<Pooled, ExtractError> {
         let mut what = what.clone();
         what.layers.sort_unstable();
         what.layers.dedup();
         let what = &what;
-        self.check(what)?;
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .start_handler(|_| device::single_threaded())
-            .build()
-            .map_err(|error| ExtractError::Threads(error.to_string()))?;
-        let tokens = pool.install(|| self.tokenize(texts, what.max_length))?;
         self.check_tokens(&tokens, what.skip_empty)?;
         let lengths: Vec<u32> = tokens.iter().map(|text| text.ids.len() as u32).collect();
         let mut batches = batch::plan(&lengths, device::batch_tokens(self.device, what.token_budget));
@@ -381,6 +404,14 @@ impl Extractor {
             .map_err(|source| ExtractError::Load { id: self.model.id.clone(), source })?;
         Ok(self.full_precision.get_or_init(|| encoder))
     }
+}
+
+fn thread_pool(threads: usize) -> Result<rayon::ThreadPool, ExtractError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .start_handler(|_| device::single_threaded())
+        .build()
+        .map_err(|error| ExtractError::Threads(error.to_string()))
 }
 
 fn load_encoder(

@@ -23,6 +23,7 @@ pub mod serve;
 pub mod similarity;
 pub mod stored;
 pub mod trial;
+pub mod verify_model;
 pub mod weights;
 
 pub use lsa_common::failure::chain;

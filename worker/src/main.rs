@@ -6,7 +6,7 @@ use clap::Parser;
 use lsa_common::telemetry::{self, TelemetryArgs};
 use lsa_worker::config::{Args, Command, CommandError};
 use lsa_worker::serve::{self, ServeArgs};
-use lsa_worker::{chain, device, embed, inspect, similarity};
+use lsa_worker::{chain, device, embed, inspect, similarity, verify_model};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Embed(args) => embed::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::VerifyModel(args) => verify_model::run(&args),
         Command::Similarity(args) => similarity::run(args).map_err(|error| match error.exit_code() {
             2 => CommandError::usage(error),
             _ => CommandError::failed(error),

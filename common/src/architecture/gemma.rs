@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::decoder::{Decoder, Defaults, masks};
 use super::fields::Fields;
-use super::parts::{Attention, Block, HeadNorm, Mask, Norm, Pairing, Scores, Sublayer};
+use super::parts::{Activation, Attention, Block, HeadNorm, Mask, Norm, Pairing, Scores, Sublayer};
 use super::{Architecture, ArchitectureError, MAX_POSITIONS, rotary};
 
 /// Only the third version has it.
@@ -139,10 +139,16 @@ fn window_masks(
     masks(fields, sizes.num_hidden_layers, sliding, full, |block| !(block + 1).is_multiple_of(pattern))
 }
 
-/// Older files say "gelu" in `hidden_act` and mean what `hidden_activation` says, the approximation if nothing.
-fn activation(fields: &Fields<'_>) -> Result<super::Activation, ArchitectureError> {
-    let name = if fields.has("hidden_activation") { "hidden_activation" } else { "hidden_act" };
-    fields.activation_or(name, "gelu_pytorch_tanh")
+/// Older files say "gelu" in `hidden_act` and mean the approximation.
+fn activation(fields: &Fields<'_>) -> Result<Activation, ArchitectureError> {
+    const APPROXIMATION: &str = "gelu_pytorch_tanh";
+    if fields.has("hidden_activation") {
+        return fields.activation_or("hidden_activation", APPROXIMATION);
+    }
+    match fields.activation_or("hidden_act", APPROXIMATION)? {
+        Activation::Gelu => Ok(Activation::GeluTanh),
+        other => Ok(other),
+    }
 }
 
 fn scaled(sizes: &Decoder, model_type: &'static str, eps: f64) -> Architecture {
