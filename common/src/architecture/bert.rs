@@ -1,13 +1,15 @@
-//! BERT (Devlin et al. 2019) and those that kept its blocks: RoBERTa, XLM-RoBERTa, CamemBERT, ERNIE, ELECTRA.
+//! BERT (Devlin et al. 2019) and those that kept its blocks: RoBERTa, XLM-RoBERTa, CamemBERT, Longformer, BigBird,
+//! ERNIE, ELECTRA.
 
 use serde_json::Value;
 
 use super::encoder::Encoder;
 use super::fields::Fields;
 use super::parts::{
-    Activation, ConstantRow, Embedding, Linear, Parameter, Pooler, PositionRule, Positions, ProjectionPlace,
+    Activation, ConstantRow, Embedding, Linear, Mask, Parameter, Pooler, PositionRule, Positions,
+    ProjectionPlace,
 };
-use super::{Architecture, ArchitectureError, ROWS_MAX, WIDTH_MAX};
+use super::{Architecture, ArchitectureError, MAX_POSITIONS, ROWS_MAX, WIDTH_MAX};
 
 const ANCHOR: &[&str] = &["embeddings.word_embeddings.weight"];
 const BUFFERS: &[&str] = &[".position_ids", ".token_type_ids"];
@@ -60,6 +62,71 @@ pub(super) fn electra(
     Ok(assembled(model_type, &sizes, embedding))
 }
 
+/// RoBERTa with a window around each token; without tokens of global attention, whose maps are left out.
+pub(super) fn longformer(
+    model_type: &'static str,
+    fields: &Fields<'_>,
+) -> Result<Architecture, ArchitectureError> {
+    const FIELD: &str = "attention_window";
+    let mut found = architecture(model_type, fields)?;
+    let padding_idx = fields.index_or("pad_token_id", 1)?;
+    counted_from_padding(&mut found, fields, padding_idx)?;
+    found.naming.ignored = &[
+        ".position_ids",
+        ".query_global.weight",
+        ".query_global.bias",
+        ".key_global.weight",
+        ".key_global.bias",
+        ".value_global.weight",
+        ".value_global.bias",
+    ];
+    let windows: Vec<f64> = match fields.get(FIELD) {
+        Some(Value::Array(_)) => fields.numbers(FIELD)?,
+        _ => vec![f64::from(fields.count_or(FIELD, MAX_POSITIONS, 512)?); found.blocks.len()],
+    };
+    let is_window =
+        |window: &f64| *window >= 2.0 && *window <= f64::from(MAX_POSITIONS) && window % 2.0 == 0.0;
+    if windows.len() != found.blocks.len() || !windows.iter().all(is_window) {
+        return Err(fields.refused(FIELD, "an even number, or one for each of \"num_hidden_layers\""));
+    }
+    for (block, window) in found.blocks.iter_mut().zip(windows) {
+        block.attention.map.mask = Mask::around(window as u32 / 2);
+    }
+    Ok(found)
+}
+
+/// Full attention up to the length from which on the Python library looks at random blocks of keys.
+pub(super) fn big_bird(
+    model_type: &'static str,
+    fields: &Fields<'_>,
+) -> Result<Architecture, ArchitectureError> {
+    let defaults = Encoder {
+        vocab_size: 50358,
+        hidden_act: Activation::GeluTanh,
+        max_position_embeddings: 4096,
+        ..Encoder::BASE
+    };
+    fields.only("use_bias", &Value::from(true))?;
+    let sizes = checked(fields, &defaults)?;
+    let mut embedding = embedding(fields, &sizes, sizes.hidden_size, PositionRule::Place { offset: 0 })?;
+    embedding.scale =
+        fields.flag_or("rescale_embeddings", false)?.then(|| f64::from(sizes.hidden_size).sqrt());
+    let mut found = assembled(model_type, &sizes, embedding);
+    match fields.text_or("attention_type", "block_sparse")? {
+        "original_full" => {}
+        "block_sparse" => {
+            let block_size = fields.count_or("block_size", 1 << 12, 64)?;
+            let n_random = fields.count_or("num_random_blocks", 1 << 12, 3)?;
+            let limit = (5 + 2 * n_random) * block_size;
+            found.position_limit = Some(limit.min(sizes.max_position_embeddings));
+        }
+        _ => return Err(fields.refused("attention_type", "original_full, block_sparse")),
+    }
+    let dense = Linear::new("pooler", sizes.hidden_size, sizes.hidden_size, true);
+    found.pooler = Some(Pooler { dense, activation: Activation::Tanh });
+    Ok(found)
+}
+
 fn bert(
     model_type: &'static str,
     fields: &Fields<'_>,
@@ -70,14 +137,27 @@ fn bert(
     let embedding = embedding(fields, &sizes, sizes.hidden_size, rule)?;
     let mut found = assembled(model_type, &sizes, embedding);
     if let PositionRule::CountUnlessPadding { padding_idx } = rule {
-        let limit = sizes.max_position_embeddings.checked_sub(padding_idx + 1).filter(|limit| *limit > 0);
-        found.position_limit = Some(limit.ok_or_else(|| {
-            fields.refused("max_position_embeddings", format!("more than the {} first rows", padding_idx + 1))
-        })?);
+        counted_from_padding(&mut found, fields, padding_idx)?;
     }
     let dense = Linear::new("pooler.dense", sizes.hidden_size, sizes.hidden_size, true);
     found.pooler = Some(Pooler { dense, activation: Activation::Tanh });
     Ok(found)
+}
+
+/// Positions begin behind the row of the padding token.
+fn counted_from_padding(
+    found: &mut Architecture,
+    fields: &Fields<'_>,
+    padding_idx: u32,
+) -> Result<(), ArchitectureError> {
+    const FIELD: &str = "max_position_embeddings";
+    let first = padding_idx.saturating_add(1);
+    let Some(positions) = &mut found.embedding.positions else { return Ok(()) };
+    positions.rule = PositionRule::CountUnlessPadding { padding_idx };
+    let limit = positions.table.shape[0].checked_sub(first).filter(|limit| *limit > 0);
+    found.position_limit =
+        Some(limit.ok_or_else(|| fields.refused(FIELD, format!("more than the {first} first rows")))?);
+    Ok(())
 }
 
 fn checked(fields: &Fields<'_>, defaults: &Encoder) -> Result<Encoder, ArchitectureError> {

@@ -1,18 +1,20 @@
-//! Nomic BERT. Nussbaum et al. 2024: BERT with rotary positions and a gated feed-forward block.
+//! BERT with rotary positions: Nomic BERT (Nussbaum et al. 2024), GTE (Zhang et al. 2024), Jina Embeddings v3 (Sturua
+//! et al. 2024).
 
 use serde_json::Value;
 
 use super::encoder::Encoder;
 use super::fields::Fields;
 use super::parts::{
-    Activation, Attention, Block, ConstantRow, Embedding, FeedForward, FusedOrder, Linear, Parameter, Pooler,
-    Projections, Sublayer,
+    Activation, Attention, Block, ConstantRow, DenseFeedForward, Embedding, FeedForward, FusedOrder, Inner,
+    Linear, Parameter, Pooler, Projections, Sublayer,
 };
 use super::rotary::RotaryDefaults;
 use super::{Architecture, ArchitectureError, ROWS_MAX, rotary};
 
 const ANCHOR: &[&str] = &["embeddings.word_embeddings.weight"];
 
+/// A gated feed-forward block; biases in norms alone.
 pub(super) fn architecture(
     model_type: &'static str,
     fields: &Fields<'_>,
@@ -25,29 +27,11 @@ pub(super) fn architecture(
         ..Encoder::BASE
     };
     let sizes = Encoder::read(fields, &defaults)?;
-    let width = sizes.hidden_size;
-    let types = fields.count_or("type_vocab_size", ROWS_MAX, 2)?;
-    let table = Parameter::new("embeddings.token_type_embeddings.weight", &[types, width]);
-    let embedding = Embedding {
-        constants: vec![ConstantRow { table, row: 0 }],
-        norm: Some(sizes.norm("emb_ln")),
-        ..Embedding::of_tokens(ANCHOR[0], sizes.vocab_size, width)
-    };
-    let mut found = Architecture::new(model_type, width, ANCHOR, embedding);
-    found.naming.ignored = &[".inv_freq"];
-    found.position_limit = Some(sizes.max_position_embeddings);
-    let defaults = RotaryDefaults::new(sizes.head_dim(), sizes.max_position_embeddings);
-    let rotary = Some(found.rotary(&rotary::read(fields, &RotaryDefaults { theta: 1000.0, ..defaults })?));
+    let (width, inner) = (sizes.hidden_size, sizes.intermediate_size);
+    let mut found = embedded(model_type, fields, &sizes, (2, "emb_ln", 1000.0))?;
     for block in 0..sizes.num_hidden_layers {
         let name = |part: &str| format!("encoder.layers.{block}.{part}");
-        let linear = Linear::new(name("attn.Wqkv"), width, 3 * width, false);
-        let out = Linear::new(name("attn.out_proj"), width, width, false);
-        let projections = Projections::Fused { linear, order: FusedOrder::Concatenated };
-        let attention = Attention {
-            rotary,
-            ..Attention::new(sizes.num_attention_heads, sizes.head_dim(), projections, out)
-        };
-        let inner = sizes.intermediate_size;
+        let attention = attention(&sizes, [name("attn.Wqkv"), name("attn.out_proj")], [false, false]);
         let feed_forward = FeedForward::gated(
             Linear::new(name("mlp.fc12"), width, inner, false),
             Linear::new(name("mlp.fc11"), width, inner, false),
@@ -59,7 +43,101 @@ pub(super) fn architecture(
             Sublayer::post(feed_forward, sizes.norm(name("norm2"))),
         ));
     }
-    let dense = Linear::new("pooler.dense", width, width, true);
-    found.pooler = Some(Pooler { dense, activation: Activation::Tanh });
+    found.pooler = Some(pooler(width));
     Ok(found)
+}
+
+/// A gated feed-forward block, stored as one map; biases in attention and on the way back.
+pub(super) fn gte(model_type: &'static str, fields: &Fields<'_>) -> Result<Architecture, ArchitectureError> {
+    let defaults = Encoder { vocab_size: 250_048, max_position_embeddings: 8192, ..Encoder::BASE };
+    let sizes = Encoder::read(fields, &defaults)?;
+    let (width, inner) = (sizes.hidden_size, sizes.intermediate_size);
+    let mut found = embedded(model_type, fields, &sizes, (1, "embeddings.LayerNorm", 160_000.0))?;
+    for block in 0..sizes.num_hidden_layers {
+        let name = |part: &str| format!("encoder.layer.{block}.{part}");
+        let maps = [name("attention.qkv_proj"), name("attention.o_proj")];
+        let feed_forward = FeedForward::Dense(DenseFeedForward {
+            inner: Inner::GatedFused {
+                linear: Linear::new(name("mlp.up_gate_proj"), width, 2 * inner, false),
+                gate_first: false,
+            },
+            down: Linear::new(name("mlp.down_proj"), inner, width, true),
+            activation: sizes.hidden_act,
+        });
+        found.push(Block::new(
+            Sublayer::post(attention(&sizes, maps, [true, true]), sizes.norm(name("attn_ln"))),
+            Sublayer::post(feed_forward, sizes.norm(name("mlp_ln"))),
+        ));
+    }
+    Ok(found)
+}
+
+/// BERT's feed-forward block; adapters that the hub's own file has beside its weights are not read.
+pub(super) fn jina(model_type: &'static str, fields: &Fields<'_>) -> Result<Architecture, ArchitectureError> {
+    let defaults = Encoder {
+        vocab_size: 250_002,
+        hidden_size: 1024,
+        num_hidden_layers: 24,
+        num_attention_heads: 16,
+        intermediate_size: 4096,
+        max_position_embeddings: 8194,
+        layer_norm_eps: 1e-5,
+        ..Encoder::BASE
+    };
+    let sizes = Encoder::read(fields, &defaults)?;
+    let mut found = embedded(model_type, fields, &sizes, (1, "emb_ln", 20_000.0))?;
+    for block in 0..sizes.num_hidden_layers {
+        let name = |part: &str| format!("encoder.layers.{block}.{part}");
+        let maps = [name("mixer.Wqkv"), name("mixer.out_proj")];
+        let feed_forward = sizes.feed_forward(name("mlp.fc1"), name("mlp.fc2"));
+        found.push(Block::new(
+            Sublayer::post(attention(&sizes, maps, [true, true]), sizes.norm(name("norm1"))),
+            Sublayer::post(feed_forward, sizes.norm(name("norm2"))),
+        ));
+    }
+    found.pooler = Some(pooler(sizes.hidden_size));
+    Ok(found)
+}
+
+/// Tokens and type 0, normed, and the rotary positions of all blocks; what differs are the number of types and the
+/// base of the angles where the file says nothing, and the name of the norm.
+fn embedded(
+    model_type: &'static str,
+    fields: &Fields<'_>,
+    sizes: &Encoder,
+    (types, norm, theta): (u32, &str, f64),
+) -> Result<Architecture, ArchitectureError> {
+    let width = sizes.hidden_size;
+    let mut embedding = Embedding {
+        norm: Some(sizes.norm(norm)),
+        ..Embedding::of_tokens(ANCHOR[0], sizes.vocab_size, width)
+    };
+    let types = fields.index_or("type_vocab_size", types)?;
+    if types > ROWS_MAX {
+        return Err(fields.refused("type_vocab_size", format!("a whole number up to {ROWS_MAX}")));
+    }
+    if types > 0 {
+        let table = Parameter::new("embeddings.token_type_embeddings.weight", &[types, width]);
+        embedding.constants.push(ConstantRow { table, row: 0 });
+    }
+    let mut found = Architecture::new(model_type, width, ANCHOR, embedding);
+    found.naming.ignored = &[".inv_freq", ".position_ids"];
+    found.position_limit = Some(sizes.max_position_embeddings);
+    let defaults = RotaryDefaults::new(sizes.head_dim(), sizes.max_position_embeddings);
+    found.rotaries.push(rotary::read(fields, &RotaryDefaults { theta, ..defaults })?);
+    Ok(found)
+}
+
+/// Full attention from a fused map and an output map of these names, with or without biases.
+fn attention(sizes: &Encoder, [qkv, out]: [String; 2], [bias_in, bias_out]: [bool; 2]) -> Attention {
+    let width = sizes.hidden_size;
+    let linear = Linear::new(qkv, width, 3 * width, bias_in);
+    let projections = Projections::Fused { linear, order: FusedOrder::Concatenated };
+    let out = Linear::new(out, width, width, bias_out);
+    let attention = Attention::new(sizes.num_attention_heads, sizes.head_dim(), projections, out);
+    Attention { rotary: Some(0), ..attention }
+}
+
+fn pooler(width: u32) -> Pooler {
+    Pooler { dense: Linear::new("pooler.dense", width, width, true), activation: Activation::Tanh }
 }
