@@ -395,6 +395,31 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_tokenizer_can_be_cut() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tokenizers");
+        for (kind, file, model_type) in [
+            ("t5", "spiece.model", "t5"),
+            ("fairseq", "sentencepiece.bpe.model", "xlm-roberta"),
+            ("llama", "tokenizer.model", "llama"),
+            ("gemma", "tokenizer.model", "gemma"),
+            ("json", "tokenizer.json", "bert"),
+        ] {
+            let mut files = TokenizerFiles::default();
+            let content = std::fs::read(folder.join(kind).join(file)).expect("fixture");
+            assert!(files.insert(file, content));
+            files.config_json = Some(format!(r#"{{"model_type": "{model_type}"}}"#).into());
+            let tokenizer = Tokenizer::load(&files).expect(kind);
+            assert_ne!(tokenizer.cut, Cut::Never, "{kind}");
+            let mut whole = tokenizer.clone();
+            whole.cut = Cut::Never;
+            let text = "hello  wor1,d! <s> \u{600} caf\u{e9}\u{300}\u{3000} [MASK] \t\n ".repeat(2000);
+            for max_length in [5, 700, 3000] {
+                assert_eq!(ids(&tokenizer, &text, max_length), ids(&whole, &text, max_length), "{kind}");
+            }
+        }
+    }
+
+    #[test]
     fn a_panic_of_the_crate_is_an_error_of_the_file() {
         // The crate takes the prefix off the second part of a merge without looking how long that is.
         let json = r#"{"model": {"type": "BPE", "continuing_subword_prefix": "xxxx", "merges": [["a", "b"]],
