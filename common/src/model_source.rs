@@ -24,10 +24,6 @@ pub use hub_cache::HubCache;
 pub const CONFIG: &str = "config.json";
 /// The weights.
 pub const WEIGHTS: &str = "model.safetensors";
-const TOKENIZER_JSON: &str = "tokenizer.json";
-const VOCAB_TXT: &str = "vocab.txt";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 /// Weights in forms that are recognised only to say that they are not supported.
 const UNSUPPORTED_WEIGHTS: [&str; 6] = [
     "model.safetensors.index.json",
@@ -230,15 +226,8 @@ impl ModelFolder {
         let config = config.ok_or(ModelSourceError::Missing { folder: self.folder.clone(), file: CONFIG })?;
         let architecture = architecture::read(&config)
             .map_err(|source| ModelSourceError::Architecture { id: self.id.clone(), source })?;
-        let mut tokenizer = TokenizerFiles {
-            tokenizer_json: self.small_file(TOKENIZER_JSON, &mut files)?,
-            ..Default::default()
-        };
-        if tokenizer.tokenizer_json.is_none() {
-            tokenizer.vocab_txt = self.small_file(VOCAB_TXT, &mut files)?;
-        }
-        tokenizer.tokenizer_config = self.small_file(TOKENIZER_CONFIG, &mut files)?;
-        tokenizer.special_tokens_map = self.small_file(SPECIAL_TOKENS_MAP, &mut files)?;
+        let mut tokenizer = TokenizerFiles::read(|name| self.small_file(name, &mut files))?;
+        tokenizer.config_json = Some(config);
         let tokenizer = Tokenizer::load(&tokenizer)
             .map_err(|source| ModelSourceError::Tokenizer { id: self.id.clone(), source })?;
         let path = self.folder.join(WEIGHTS);
@@ -312,7 +301,7 @@ impl ModelFolder {
 pub struct VerifiedModel {
     /// config.json.
     pub config_json: Vec<u8>,
-    /// The files of the tokenizer.
+    /// The files of the tokenizer, and config.json once more.
     pub tokenizer: TokenizerFiles,
     /// The weights, open for reading at any offset.
     pub weights: File,
@@ -326,30 +315,29 @@ pub struct VerifiedModel {
 /// changes nothing.
 pub fn open_verified(model: &PinnedModel, folder: &Path) -> Result<VerifiedModel, ModelSourceError> {
     let missing = |file| ModelSourceError::Missing { folder: folder.to_owned(), file };
-    let (mut config_json, mut weights) = (None, None);
+    let mut weights = None;
     let mut tokenizer = TokenizerFiles::default();
     for pinned in &model.files {
-        let place = match pinned.name.as_str() {
-            CONFIG => &mut config_json,
-            TOKENIZER_JSON => &mut tokenizer.tokenizer_json,
-            VOCAB_TXT => &mut tokenizer.vocab_txt,
-            TOKENIZER_CONFIG => &mut tokenizer.tokenizer_config,
-            SPECIAL_TOKENS_MAP => &mut tokenizer.special_tokens_map,
+        match pinned.name.as_str() {
             WEIGHTS => {
                 weights = Some((open_pinned_weights(pinned, folder)?, pinned.size));
                 continue;
             }
-            name => return Err(ModelSourceError::MalformedName(name.to_owned())),
-        };
+            // Before anything is opened: another name could lead out of the folder.
+            name if !TokenizerFiles::knows(name) => {
+                return Err(ModelSourceError::MalformedName(name.to_owned()));
+            }
+            _ => {}
+        }
         let path = folder.join(&pinned.name);
         let file = File::open(&path).map_err(|source| io_error(&path, source))?;
         let content = read_small(&path, file)?;
         verify(pinned, &path, content.len() as u64, || Ok(Digest::of(&content)))?;
-        *place = Some(content);
+        tokenizer.insert(&pinned.name, content);
     }
     let (weights, weights_bytes) = weights.ok_or_else(|| missing(WEIGHTS))?;
     Ok(VerifiedModel {
-        config_json: config_json.ok_or_else(|| missing(CONFIG))?,
+        config_json: tokenizer.config_json.clone().ok_or_else(|| missing(CONFIG))?,
         tokenizer,
         weights,
         weights_bytes,
@@ -464,7 +452,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let config = r#"{"model_type": "bert"}"#;
         std::fs::write(folder.path().join(CONFIG), config).expect("written");
-        std::fs::write(folder.path().join(VOCAB_TXT), "[UNK]\n[CLS]\n[SEP]\n").expect("written");
+        std::fs::write(folder.path().join("vocab.txt"), "[UNK]\n[CLS]\n[SEP]\n").expect("written");
         std::fs::write(folder.path().join("pytorch_model.bin"), "").expect("written");
         let model = ModelFolder { id: "x".into(), revision: None, folder: folder.path().into() };
         let error = model.pin().expect_err("no weights").to_string();

@@ -2,39 +2,75 @@
 //!
 //! `tokenizer.json` is followed to the letter, except that padding and truncation saved in it are dropped:
 //! a text is cut to the length that the caller asks for, with its special tokens kept, and never padded.
-//! Without it, `vocab.txt` is read as BERT's WordPiece.
+//! Without it, byte-level BPE is read from `vocab.json` and `merges.txt`, else WordPiece from `vocab.txt`, else a
+//! SentencePiece model; special tokens then follow the tokenizer's class. Whatever is not known to give the ids of
+//! the Python library is refused.
+
+mod byte_level;
+mod class;
+mod files;
+mod long_text;
+mod sentencepiece;
+mod special_tokens;
+mod word_piece;
+
+use std::fmt;
 
 use serde_json::Value;
-use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{AddedToken, PostProcessor, TruncationDirection};
+use tokenizers::{PostProcessor, PostProcessorWrapper, TruncationDirection};
 
+use crate::contained::contained;
 use crate::failure::FailureClass;
-
-/// The contents of the files of a tokenizer, as far as they exist.
-#[derive(Clone, Debug, Default)]
-pub struct TokenizerFiles {
-    /// `tokenizer.json`.
-    pub tokenizer_json: Option<Vec<u8>>,
-    /// `vocab.txt`; read only without a `tokenizer.json`.
-    pub vocab_txt: Option<Vec<u8>>,
-    /// `tokenizer_config.json`.
-    pub tokenizer_config: Option<Vec<u8>>,
-    /// `special_tokens_map.json`.
-    pub special_tokens_map: Option<Vec<u8>>,
-}
+pub use files::TokenizerFiles;
+use long_text::Cut;
+use special_tokens::Around;
 
 /// A tokenizer without padding or truncation of its own.
 #[derive(Clone)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Inner,
+    kind: TokenizerKind,
     direction: TruncationDirection,
     model_max_length: Option<u32>,
     n_special: usize,
-    cuts_at_white_space: bool,
+    /// Added to every text, beside what a post-processor of `inner` adds.
+    around: Around,
+    cut: Cut,
+}
+
+#[derive(Clone)]
+enum Inner {
+    Library(Box<tokenizers::Tokenizer>),
+    SentencePiece(Box<sentencepiece::SentencePieceTokenizer>),
+}
+
+/// What a tokenizer was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenizerKind {
+    /// `tokenizer.json`, which says everything itself.
+    Json,
+    /// Byte-level BPE from `vocab.json` and `merges.txt`.
+    ByteLevel,
+    /// WordPiece from `vocab.txt`.
+    WordPiece,
+    /// A SentencePiece model.
+    SentencePiece {
+        /// "Unigram" or "BPE".
+        model: &'static str,
+        /// The name of the model's file.
+        file: &'static str,
+    },
+}
+
+impl fmt::Display for TokenizerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json => f.write_str("tokenizer.json"),
+            Self::ByteLevel => f.write_str("byte-level BPE from vocab.json and merges.txt"),
+            Self::WordPiece => f.write_str("WordPiece from vocab.txt"),
+            Self::SentencePiece { model, file } => write!(f, "SentencePiece {model} from {file}"),
+        }
+    }
 }
 
 /// The tokens of one text.
@@ -49,9 +85,24 @@ pub struct Encoded {
 /// Why texts cannot be turned into tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizeError {
-    /// Neither of the two forms is there.
-    #[error("the model has no tokenizer.json and no vocab.txt; fetch one of them into its folder")]
+    /// None of the forms is there.
+    #[error(
+        "the model has no tokenizer.json, no vocab.json with merges.txt, no vocab.txt and no SentencePiece model \
+         ({}); fetch one of them into its folder",
+        files::SENTENCEPIECE.join(", ")
+    )]
     NoFiles,
+    /// A tokenizer class that is not known to be built right.
+    #[error(
+        "{class} cannot be built from {from}; save a tokenizer.json into the model's folder with the Python library: \
+         AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+    )]
+    Unsupported {
+        /// The class, or what stands for it.
+        class: String,
+        /// The files that were found.
+        from: &'static str,
+    },
     /// A file does not say what it should.
     #[error("{file} is malformed: {reason}")]
     Malformed {
@@ -88,14 +139,33 @@ impl TokenizeError {
 impl Tokenizer {
     /// The tokenizer that these files describe.
     pub fn load(files: &TokenizerFiles) -> Result<Self, TokenizeError> {
+        // Readers of the tokenizers crate panic on some damaged files.
+        let loaded = contained(|| Self::load_unguarded(files));
+        loaded.unwrap_or_else(|reason| Err(malformed(main_file(files), reason)))
+    }
+
+    fn load_unguarded(files: &TokenizerFiles) -> Result<Self, TokenizeError> {
         let config = object("tokenizer_config.json", files.tokenizer_config.as_deref())?;
-        let (mut inner, saved_direction) = match (&files.tokenizer_json, &files.vocab_txt) {
-            (Some(json), _) => from_json(json)?,
-            (None, Some(vocab)) => {
-                let special = object("special_tokens_map.json", files.special_tokens_map.as_deref())?;
-                (from_vocab(vocab, &config, &special)?, None)
-            }
-            (None, None) => return Err(TokenizeError::NoFiles),
+        let mut saved_direction = None;
+        let (inner, kind, around, cut) = if let Some(json) = &files.tokenizer_json {
+            let (inner, direction) = from_json(json)?;
+            saved_direction = direction;
+            let cut = Cut::of(&inner);
+            (Inner::Library(Box::new(inner)), TokenizerKind::Json, Around::default(), cut)
+        } else if let (Some(vocab), Some(merges)) = (&files.vocab_json, &files.merges_txt) {
+            let (inner, around) = byte_level::load(vocab, merges, files)?;
+            let cut = Cut::of(&inner);
+            (Inner::Library(Box::new(inner)), TokenizerKind::ByteLevel, around, cut)
+        } else if let Some(vocab) = &files.vocab_txt {
+            let (inner, around) = word_piece::load(vocab, files)?;
+            let cut = Cut::of(&inner);
+            (Inner::Library(Box::new(inner)), TokenizerKind::WordPiece, around, cut)
+        } else if let Some((file, model)) = &files.sentencepiece {
+            let loaded = sentencepiece::load(file, model, files)?;
+            let kind = TokenizerKind::SentencePiece { model: loaded.model, file };
+            (Inner::SentencePiece(Box::new(loaded.tokenizer)), kind, loaded.around, loaded.cut)
+        } else {
+            return Err(TokenizeError::NoFiles);
         };
         let direction = match config["truncation_side"].as_str() {
             Some("left") => TruncationDirection::Left,
@@ -106,13 +176,15 @@ impl Tokenizer {
             }
             None => saved_direction.unwrap_or(TruncationDirection::Right),
         };
-        inner.with_padding(None);
-        // Without parameters there is nothing that could be refused.
-        let _ = inner.with_truncation(None);
-        let n_special = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
-        let cuts_at_white_space = cuts_at_white_space(&inner);
+        let n_processed = inner.post_processor().map_or(0, |processor| processor.added_tokens(false));
+        let n_special = n_processed + around.before.len() + around.behind.len();
         let model_max_length = model_max_length(&config);
-        Ok(Self { inner, direction, model_max_length, n_special, cuts_at_white_space })
+        Ok(Self { inner, kind, direction, model_max_length, n_special, around, cut })
+    }
+
+    /// What it was made from.
+    pub fn kind(&self) -> TokenizerKind {
+        self.kind
     }
 
     /// The limit that the tokenizer's own config names, if it names one.
@@ -127,7 +199,10 @@ impl Tokenizer {
 
     /// Entries of the vocabulary, added tokens included.
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        match &self.inner {
+            Inner::Library(inner) => inner.get_vocab_size(true),
+            Inner::SentencePiece(inner) => inner.get_vocab_size(true),
+        }
     }
 
     /// The tokens of each text, cut to `max_length` with the special tokens kept.
@@ -139,8 +214,9 @@ impl Tokenizer {
         let room = (max_length as usize).checked_sub(self.n_special).filter(|room| *room > 0);
         let room = room.ok_or(TokenizeError::NoRoom { max_length, n_special: self.n_special })?;
         let encode = |(index, text): (usize, &T)| {
-            self.encode(text.as_ref(), room)
-                .map_err(|error| TokenizeError::Text { index, reason: error.to_string() })
+            let encoded = contained(|| self.encode(text.as_ref(), room));
+            let encoded = encoded.and_then(|encoded| encoded.map_err(|error| error.to_string()));
+            encoded.map_err(|reason| TokenizeError::Text { index, reason })
         };
         texts.iter().enumerate().map(encode).collect()
     }
@@ -151,29 +227,57 @@ impl Tokenizer {
         encoding.truncate(room, 0, self.direction);
         // What was cut off is kept aside by the crate and would be post-processed as well.
         drop(encoding.take_overflowing());
-        let encoding = match self.inner.get_post_processor() {
+        let encoding = match self.inner.post_processor() {
             Some(processor) => processor.process(encoding, None, true)?,
             None => encoding,
         };
-        Ok(Encoded { ids: encoding.get_ids().to_vec(), truncated })
+        let Around { before, behind } = &self.around;
+        Ok(Encoded { ids: [before.as_slice(), encoding.get_ids(), behind].concat(), truncated })
     }
 
     /// All tokens of a text, or at least its first `room + 1`.
-    ///
-    /// The tokenizer needs some hundred bytes of memory per byte of text. Where words are known not to
-    /// influence each other, a long text is therefore read only as far as needed, up to a white space.
     fn encode_enough(&self, text: &str, room: usize) -> tokenizers::Result<tokenizers::Encoding> {
         let from_the_left = matches!(self.direction, TruncationDirection::Right);
         let mut limit = room.saturating_mul(PREFIX_BYTES_PER_TOKEN).max(PREFIX_BYTES_MIN);
-        while self.cuts_at_white_space && from_the_left && limit < text.len() / 2 {
-            let Some(end) = white_space_from(text, limit) else { break };
-            let encoding = self.inner.encode_fast(&text[..end], false)?;
+        while from_the_left && limit < text.len() / 2 {
+            let Some(end) = self.cut.first_from(text, limit) else { break };
+            let encoding = self.inner.encode(&text[..end])?;
             if encoding.len() > room {
                 return Ok(encoding);
             }
             limit = end.saturating_mul(2);
         }
-        self.inner.encode_fast(text, false)
+        self.inner.encode(text)
+    }
+}
+
+impl Inner {
+    /// The tokens of a text, without special tokens around it.
+    fn encode(&self, text: &str) -> tokenizers::Result<tokenizers::Encoding> {
+        match self {
+            Self::Library(inner) => inner.encode_fast(text, false),
+            Self::SentencePiece(inner) => inner.encode_fast(text, false),
+        }
+    }
+
+    fn post_processor(&self) -> Option<&PostProcessorWrapper> {
+        match self {
+            Self::Library(inner) => inner.get_post_processor(),
+            Self::SentencePiece(inner) => inner.get_post_processor(),
+        }
+    }
+}
+
+/// The file that holds the vocabulary.
+fn main_file(files: &TokenizerFiles) -> &'static str {
+    if files.tokenizer_json.is_some() {
+        "tokenizer.json"
+    } else if files.vocab_json.is_some() {
+        files::VOCAB_JSON
+    } else if files.vocab_txt.is_some() {
+        files::VOCAB_TXT
+    } else {
+        files.sentencepiece.as_ref().map_or("tokenizer_config.json", |(name, _)| name)
     }
 }
 
@@ -182,64 +286,14 @@ const PREFIX_BYTES_PER_TOKEN: usize = 10;
 /// Below this, reading a text to its end costs nothing worth saving.
 const PREFIX_BYTES_MIN: usize = 4096;
 
-fn white_space_from(text: &str, limit: usize) -> Option<usize> {
-    let start = text.ceil_char_boundary(limit);
-    text[start..].find(char::is_whitespace).map(|offset| start + offset)
-}
-
-/// Whether the tokens before a white space depend on nothing behind it.
-///
-/// True of BERT's pre-tokenizer, which drops white space and splits there, unless an added token holds one.
-fn cuts_at_white_space(tokenizer: &tokenizers::Tokenizer) -> bool {
-    let splits = matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
-    let added = tokenizer.get_added_tokens_decoder();
-    splits && !added.values().any(|token| token.content.contains(char::is_whitespace))
-}
-
 fn from_json(json: &[u8]) -> Result<(tokenizers::Tokenizer, Option<TruncationDirection>), TokenizeError> {
     let tokenizer = tokenizers::Tokenizer::from_bytes(json);
-    let tokenizer = tokenizer.map_err(|error| malformed("tokenizer.json", error.to_string()))?;
+    let mut tokenizer = tokenizer.map_err(|error| malformed("tokenizer.json", error.to_string()))?;
     let saved = tokenizer.get_truncation().map(|truncation| truncation.direction);
+    tokenizer.with_padding(None);
+    // Without parameters there is nothing that could be refused.
+    let _ = tokenizer.with_truncation(None);
     Ok((tokenizer, saved))
-}
-
-/// BERT's WordPiece over the lines of a vocab.txt.
-fn from_vocab(vocab: &[u8], config: &Value, special: &Value) -> Result<tokenizers::Tokenizer, TokenizeError> {
-    let fault = |reason: String| malformed("vocab.txt", reason);
-    let vocab = WordPiece::read_bytes(vocab).map_err(|error| fault(error.to_string()))?;
-    let name = |key: &str, default: &str| -> String {
-        let named = [&config[key], &special[key]];
-        // A token is a text, or an object with its text in "content".
-        let text = |value: &Value| value.as_str().or(value["content"].as_str()).map(str::to_owned);
-        named.into_iter().find_map(text).unwrap_or_else(|| default.to_owned())
-    };
-    let id = |token: &str| {
-        let id = vocab.get(token).copied();
-        id.ok_or_else(|| fault(format!("it lacks the special token {token:?}")))
-    };
-    let unknown = name("unk_token", "[UNK]");
-    let (cls, sep) = (name("cls_token", "[CLS]"), name("sep_token", "[SEP]"));
-    id(&unknown)?;
-    let processing = BertProcessing::new((sep.clone(), id(&sep)?), (cls.clone(), id(&cls)?));
-    let specials = [unknown.clone(), cls, sep, name("pad_token", "[PAD]"), name("mask_token", "[MASK]")];
-    let specials: Vec<AddedToken> = specials
-        .into_iter()
-        .filter(|token| vocab.contains_key(token.as_str()))
-        .map(|token| AddedToken::from(token, true))
-        .collect();
-    let model = WordPiece::builder().vocab(vocab.clone()).unk_token(unknown).build();
-    let model = model.map_err(|error| fault(error.to_string()))?;
-    let normalizer = BertNormalizer::new(
-        true,
-        config["tokenize_chinese_chars"].as_bool().unwrap_or(true),
-        config["strip_accents"].as_bool(),
-        config["do_lower_case"].as_bool().unwrap_or(true),
-    );
-    let mut tokenizer = tokenizers::Tokenizer::new(model);
-    tokenizer.with_normalizer(Some(normalizer)).map_err(|error| fault(error.to_string()))?;
-    tokenizer.with_pre_tokenizer(Some(BertPreTokenizer)).with_post_processor(Some(processing));
-    tokenizer.add_special_tokens(specials).map_err(|error| fault(error.to_string()))?;
-    Ok(tokenizer)
 }
 
 /// `model_max_length`, unless it is the huge number that stands for "none".
@@ -267,12 +321,14 @@ fn malformed(file: &'static str, reason: String) -> TokenizeError {
 mod tests {
     use super::*;
 
+    const BERT: &str = r#"{"model_type": "bert"}"#;
     const VOCAB: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhe\n##llo\nworld\n!\ncafe\n";
 
     fn from_config(config: &str) -> Tokenizer {
         let files = TokenizerFiles {
             vocab_txt: Some(VOCAB.into()),
             tokenizer_config: Some(config.into()),
+            config_json: Some(BERT.into()),
             ..TokenizerFiles::default()
         };
         Tokenizer::load(&files).expect("sound")
@@ -307,8 +363,10 @@ mod tests {
 
     #[test]
     fn saved_padding_and_truncation_are_dropped() {
-        let mut saved: Value =
-            serde_json::from_str(&from_config("{}").inner.to_string(false).expect("json")).expect("json");
+        let Inner::Library(inner) = from_config("{}").inner else { unreachable!("a vocab.txt") };
+        let mut saved: Value = serde_json::from_str(&inner.to_string(false).expect("json")).expect("json");
+        saved["post_processor"] =
+            serde_json::json!({"type": "BertProcessing", "cls": ["[CLS]", 2], "sep": ["[SEP]", 3]});
         saved["truncation"] = serde_json::json!({
             "direction": "Left", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
         saved["padding"] = serde_json::json!({"strategy": {"Fixed": 8}, "direction": "Right",
@@ -325,7 +383,7 @@ mod tests {
     fn a_long_text_is_read_only_as_far_as_needed_and_gives_the_same_tokens() {
         let tokenizer = from_config("{}");
         let mut whole = tokenizer.clone();
-        whole.cuts_at_white_space = false;
+        whole.cut = Cut::Never;
         let words = "hello  world! [SEP] caf\u{e9}\u{300}\u{3000}xyz,".repeat(3000);
         let gaps = format!("hello{}world", " ".repeat(100_000));
         let one_word = "x".repeat(200_000);
@@ -337,14 +395,53 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_tokenizer_can_be_cut() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tokenizers");
+        for (kind, file, model_type) in [
+            ("t5", "spiece.model", "t5"),
+            ("fairseq", "sentencepiece.bpe.model", "xlm-roberta"),
+            ("llama", "tokenizer.model", "llama"),
+            ("gemma", "tokenizer.model", "gemma"),
+            ("json", "tokenizer.json", "bert"),
+        ] {
+            let mut files = TokenizerFiles::default();
+            let content = std::fs::read(folder.join(kind).join(file)).expect("fixture");
+            assert!(files.insert(file, content));
+            files.config_json = Some(format!(r#"{{"model_type": "{model_type}"}}"#).into());
+            let tokenizer = Tokenizer::load(&files).expect(kind);
+            assert_ne!(tokenizer.cut, Cut::Never, "{kind}");
+            let mut whole = tokenizer.clone();
+            whole.cut = Cut::Never;
+            let text = "hello  wor1,d! <s> \u{600} caf\u{e9}\u{300}\u{3000} [MASK] \t\n ".repeat(2000);
+            for max_length in [5, 700, 3000] {
+                assert_eq!(ids(&tokenizer, &text, max_length), ids(&whole, &text, max_length), "{kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_crate_is_an_error_of_the_file() {
+        // The crate takes the prefix off the second part of a merge without looking how long that is.
+        let json = r#"{"model": {"type": "BPE", "continuing_subword_prefix": "xxxx", "merges": [["a", "b"]],
+            "vocab": {"a": 0, "b": 1, "ab": 2}}, "added_tokens": []}"#;
+        let files = TokenizerFiles { tokenizer_json: Some(json.into()), ..TokenizerFiles::default() };
+        let error = Tokenizer::load(&files).err().expect("refused").to_string();
+        assert!(error.starts_with("tokenizer.json is malformed: "), "{error}");
+    }
+
+    #[test]
     fn malformed_files_are_named() {
         let check = |files: TokenizerFiles, expected: &str| {
             let error = Tokenizer::load(&files).err().expect("refused").to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check(TokenizerFiles::default(), "no tokenizer.json and no vocab.txt");
+        check(TokenizerFiles::default(), "no vocab.txt and no SentencePiece model (spiece.model, ");
         check(
-            TokenizerFiles { vocab_txt: Some("a\nb\n".into()), ..TokenizerFiles::default() },
+            TokenizerFiles {
+                vocab_txt: Some("a\nb\n".into()),
+                config_json: Some(BERT.into()),
+                ..TokenizerFiles::default()
+            },
             "vocab.txt is malformed: it lacks the special token \"[UNK]\"",
         );
         check(
