@@ -16,6 +16,7 @@ pub mod layout;
 pub mod metric;
 pub mod model;
 pub mod model_source;
+pub mod pickle;
 pub mod record;
 pub mod report;
 pub mod seed;
