@@ -4,6 +4,7 @@
 
 pub mod architecture;
 pub mod artifact;
+pub mod checkpoint;
 pub mod config;
 mod contained;
 pub mod cost;

@@ -4,39 +4,32 @@
 //! [`open_verified`] opens them again later and refuses any file that has changed since.
 
 mod hub_cache;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use sha2::Digest as _;
-
-use crate::architecture::{self, ArchitectureError, checkpoint, checkpoint::CheckpointError};
+use crate::architecture::checkpoint::{Checkpoint, MatchError, matched};
+use crate::architecture::{self, ArchitectureError, Layout};
+use crate::checkpoint::{self, CheckpointError, StoredTensor, WeightFile};
 use crate::failure::FailureClass;
 use crate::id::Digest;
 use crate::model::{ModelFacts, PinnedFile, PinnedModel};
 use crate::tokenize::{TokenizeError, Tokenizer, TokenizerFiles};
 
+use weights::FoundWeights;
+
 pub use hub_cache::HubCache;
+pub use weights::is_weights;
 
 /// The config.
 pub const CONFIG: &str = "config.json";
-/// The weights.
-pub const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER_JSON: &str = "tokenizer.json";
 const VOCAB_TXT: &str = "vocab.txt";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
-/// Weights in forms that are recognised only to say that they are not supported.
-const UNSUPPORTED_WEIGHTS: [&str; 6] = [
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "tf_model.h5",
-    "flax_model.msgpack",
-    "model.onnx",
-];
 /// Files read as a whole are not larger than this; the largest tokenizer.json has some 40 MB.
 const SMALL_FILE_BYTES_MAX: u64 = 256 << 20;
 /// The most tokens of a text where neither tokenizer nor position scheme names a limit.
@@ -95,12 +88,25 @@ pub enum ModelSourceError {
         file: &'static str,
     },
     /// The weights are there in another form, or not at all.
-    #[error("model folder {} has no {WEIGHTS}{found}; supported: one safetensors file", .folder.display())]
+    #[error(
+        "model folder {} has no weights that can be read{found}; supported: {}",
+        .folder.display(), weights::supported()
+    )]
     Weights {
         /// Where.
         folder: PathBuf,
         /// What is there instead.
         found: String,
+    },
+    /// The folder lacks a part of the weights.
+    #[error("model folder {} has no {file:?}, which {index} lists; fetch the model again", .folder.display())]
+    MissingShard {
+        /// Where.
+        folder: PathBuf,
+        /// Which file.
+        file: String,
+        /// What lists it.
+        index: &'static str,
     },
     /// Reading failed.
     #[error("cannot read {}", .path.display())]
@@ -145,14 +151,23 @@ pub enum ModelSourceError {
         #[source]
         source: ArchitectureError,
     },
-    /// The weights do not fit the config.
-    #[error("{} cannot be used", .path.display())]
+    /// The weights are damaged.
+    #[error("the weights in {} cannot be used", .folder.display())]
     Checkpoint {
-        /// Which file.
-        path: PathBuf,
+        /// Where.
+        folder: PathBuf,
         /// Why.
         #[source]
         source: CheckpointError,
+    },
+    /// The weights do not fit the config.
+    #[error("the weights in {} cannot be used", .folder.display())]
+    Match {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: MatchError,
     },
     /// The tokenizer's files make no tokenizer.
     #[error("the tokenizer of model {id:?} cannot be used")]
@@ -169,18 +184,22 @@ impl ModelSourceError {
     /// Trouble with reading may pass; a model that is not what it should be stays so.
     pub fn failure_class(&self) -> FailureClass {
         match self {
-            Self::Io { .. } => FailureClass::Retry,
+            Self::Io { .. } | Self::Checkpoint { source: CheckpointError::Io { .. }, .. } => {
+                FailureClass::Retry
+            }
             Self::NoFolder(_)
             | Self::MalformedId(_)
             | Self::FolderRevision { .. }
             | Self::NotCached { .. }
             | Self::Missing { .. }
             | Self::Weights { .. }
+            | Self::MissingShard { .. }
             | Self::TooLarge { .. }
             | Self::Changed { .. }
             | Self::MalformedName(_)
             | Self::Architecture { .. }
             | Self::Checkpoint { .. }
+            | Self::Match { .. }
             | Self::Tokenizer { .. } => FailureClass::Reject,
         }
     }
@@ -241,27 +260,24 @@ impl ModelFolder {
         tokenizer.special_tokens_map = self.small_file(SPECIAL_TOKENS_MAP, &mut files)?;
         let tokenizer = Tokenizer::load(&tokenizer)
             .map_err(|source| ModelSourceError::Tokenizer { id: self.id.clone(), source })?;
-        let path = self.folder.join(WEIGHTS);
-        let mut weights = self.weights_file()?;
-        let (sha256, size) = digest(&mut weights).map_err(|source| io_error(&path, source))?;
-        files.push(PinnedFile { name: WEIGHTS.into(), size, sha256 });
-        let checkpoint = weights
-            .rewind()
-            .map_err(CheckpointError::Io)
-            .and_then(|()| checkpoint::read(&mut weights, size, &architecture.layout))
-            .map_err(|source| ModelSourceError::Checkpoint { path, source })?;
+        let found = weights::find(self, &mut files)?;
+        let digests = weights::digests(&self.folder, &found.files)?;
+        for (file, sha256) in found.files.iter().zip(digests) {
+            files.push(PinnedFile { name: file.name.clone(), size: file.size, sha256 });
+        }
+        let checkpoint = self.checkpoint(&found, &architecture.layout)?;
         let mut bytes_by_dtype: BTreeMap<String, u64> = BTreeMap::new();
         for tensor in checkpoint.tensors.values() {
-            *bytes_by_dtype.entry(dtype_name(tensor.dtype)).or_default() += tensor.size_bytes;
+            let bytes = tensor.n_numbers().saturating_mul(tensor.dtype.bitsize() as u64) / 8;
+            *bytes_by_dtype.entry(dtype_name(tensor.dtype)).or_default() += bytes;
         }
-        let numbers = |shape: &[usize]| shape.iter().map(|side| *side as u64).product::<u64>();
         let limits = [tokenizer.model_max_length(), architecture.position_limit];
         let stored_dtype = bytes_by_dtype.iter().max_by_key(|(_, bytes)| **bytes);
         let facts = ModelFacts {
             model_type: architecture.model_type.to_owned(),
             n_layers: architecture.n_layers,
             hidden_size: architecture.hidden_size,
-            n_params: checkpoint.tensors.values().map(|tensor| numbers(&tensor.shape)).sum(),
+            n_params: checkpoint.tensors.values().map(StoredTensor::n_numbers).sum(),
             weight_bytes: bytes_by_dtype.values().sum(),
             flop_linear: architecture.flop_linear,
             flop_per_length: architecture.flop_per_length,
@@ -292,19 +308,15 @@ impl ModelFolder {
         Ok(Some(content))
     }
 
-    fn weights_file(&self) -> Result<File, ModelSourceError> {
-        let path = self.folder.join(WEIGHTS);
-        match File::open(&path) {
-            Ok(file) => Ok(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let found: Vec<&str> =
-                    UNSUPPORTED_WEIGHTS.into_iter().filter(|name| self.folder.join(name).exists()).collect();
-                let found =
-                    if found.is_empty() { String::new() } else { format!(", only {}", found.join(", ")) };
-                Err(ModelSourceError::Weights { folder: self.folder.clone(), found })
-            }
-            Err(error) => Err(io_error(&path, error)),
+    /// Where the encoder's tensors lie, which must be those that the index lists and the config implies.
+    fn checkpoint(&self, found: &FoundWeights, layout: &Layout) -> Result<Checkpoint, ModelSourceError> {
+        let damaged = |source| ModelSourceError::Checkpoint { folder: self.folder.clone(), source };
+        let stored = checkpoint::read(&found.files).map_err(damaged)?;
+        if let Some(index) = &found.index {
+            index.check(&found.files, &stored).map_err(damaged)?;
         }
+        matched(&stored, layout)
+            .map_err(|source| ModelSourceError::Match { folder: self.folder.clone(), source })
     }
 }
 
@@ -314,10 +326,8 @@ pub struct VerifiedModel {
     pub config_json: Vec<u8>,
     /// The files of the tokenizer.
     pub tokenizer: TokenizerFiles,
-    /// The weights, open for reading at any offset.
-    pub weights: File,
-    /// The size of the weights' file.
-    pub weights_bytes: u64,
+    /// The weights, open for reading at any offset; several files where an index lists them.
+    pub weights: Vec<WeightFile>,
 }
 
 /// Opens the files of `model` in `folder` and checks size and digest of each.
@@ -326,8 +336,9 @@ pub struct VerifiedModel {
 /// changes nothing.
 pub fn open_verified(model: &PinnedModel, folder: &Path) -> Result<VerifiedModel, ModelSourceError> {
     let missing = |file| ModelSourceError::Missing { folder: folder.to_owned(), file };
-    let (mut config_json, mut weights) = (None, None);
+    let (mut config_json, mut index_json) = (None, None);
     let mut tokenizer = TokenizerFiles::default();
+    let mut pinned_weights = Vec::new();
     for pinned in &model.files {
         let place = match pinned.name.as_str() {
             CONFIG => &mut config_json,
@@ -335,8 +346,9 @@ pub fn open_verified(model: &PinnedModel, folder: &Path) -> Result<VerifiedModel
             VOCAB_TXT => &mut tokenizer.vocab_txt,
             TOKENIZER_CONFIG => &mut tokenizer.tokenizer_config,
             SPECIAL_TOKENS_MAP => &mut tokenizer.special_tokens_map,
-            WEIGHTS => {
-                weights = Some((open_pinned_weights(pinned, folder)?, pinned.size));
+            name if weights::is_index(name) => &mut index_json,
+            name if checkpoint::is_weight_file(name) && !name.contains('/') => {
+                pinned_weights.push(pinned);
                 continue;
             }
             name => return Err(ModelSourceError::MalformedName(name.to_owned())),
@@ -347,25 +359,11 @@ pub fn open_verified(model: &PinnedModel, folder: &Path) -> Result<VerifiedModel
         verify(pinned, &path, content.len() as u64, || Ok(Digest::of(&content)))?;
         *place = Some(content);
     }
-    let (weights, weights_bytes) = weights.ok_or_else(|| missing(WEIGHTS))?;
     Ok(VerifiedModel {
         config_json: config_json.ok_or_else(|| missing(CONFIG))?,
         tokenizer,
-        weights,
-        weights_bytes,
+        weights: weights::open_verified(&pinned_weights, folder)?,
     })
-}
-
-fn open_pinned_weights(pinned: &PinnedFile, folder: &Path) -> Result<File, ModelSourceError> {
-    let path = folder.join(&pinned.name);
-    let mut file = File::open(&path).map_err(|source| io_error(&path, source))?;
-    let size = file.metadata().map_err(|source| io_error(&path, source))?.len();
-    verify(pinned, &path, size, || {
-        let (sha256, _) = digest(&mut file)?;
-        file.rewind()?;
-        Ok(sha256)
-    })?;
-    Ok(file)
 }
 
 fn verify(
@@ -384,24 +382,6 @@ fn verify(
         format!("of {size} bytes instead of {}", pinned.size)
     };
     Err(ModelSourceError::Changed { path: path.to_owned(), expected: pinned.sha256.to_string(), found })
-}
-
-/// Digest and size of a file, read in pieces.
-fn digest(file: &mut File) -> io::Result<(Digest, u64)> {
-    let mut hasher = sha2::Sha256::new();
-    let mut piece = vec![0u8; 1 << 20];
-    let mut size = 0;
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok((Digest(hasher.finalize().into()), size)),
-            Ok(length) => {
-                hasher.update(&piece[..length]);
-                size += length as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 fn read_small(path: &Path, file: File) -> Result<Vec<u8>, ModelSourceError> {
@@ -465,9 +445,12 @@ mod tests {
         let config = r#"{"model_type": "bert"}"#;
         std::fs::write(folder.path().join(CONFIG), config).expect("written");
         std::fs::write(folder.path().join(VOCAB_TXT), "[UNK]\n[CLS]\n[SEP]\n").expect("written");
-        std::fs::write(folder.path().join("pytorch_model.bin"), "").expect("written");
+        for name in ["tf_model.h5", "some.Q4.gguf", "readme.h5"] {
+            std::fs::write(folder.path().join(name), "").expect("written");
+        }
         let model = ModelFolder { id: "x".into(), revision: None, folder: folder.path().into() };
         let error = model.pin().expect_err("no weights").to_string();
-        assert!(error.contains("no model.safetensors, only pytorch_model.bin"), "{error}");
+        assert!(error.contains("only some.Q4.gguf, tf_model.h5; supported: model.safetensors, "), "{error}");
+        assert!(error.contains("pytorch_model.bin.index.json"), "{error}");
     }
 }

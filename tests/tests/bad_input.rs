@@ -333,14 +333,17 @@ fn models() {
     };
     check("./missing", &["model folder ./missing does not exist"]);
     check("./texts.txt", &["texts.txt", "is no folder"]);
-    check("./no_weights", &["no_weights has no model.safetensors", "supported: one safetensors file"]);
+    check("./no_weights", &["no_weights has no weights", "supported: model.safetensors, "]);
     check("./no_config", &["no_config has no config.json"]);
     check("./no_tokenizer", &["no_tokenizer", "tokenizer.json", "vocab.txt"]);
-    check("./cut_weights", &["cut_weights/model.safetensors cannot be used", "fetch it again"]);
-    check("./cut_header", &["cut_header/model.safetensors cannot be used", "fetch it again"]);
+    check(
+        "./cut_weights",
+        &["cut_weights cannot be used", "model.safetensors is not a sound", "fetch it again"],
+    );
+    check("./cut_header", &["cut_header cannot be used", "model.safetensors is neither", "again"]);
     check("./no_json", &["model \"./no_json\" cannot be used", "config.json is not a JSON object", "line 1"]);
     check("./gpt2", &["model \"./gpt2\"", "model_type \"gpt2\" is not supported", "supported: bert"]);
-    check("./wider", &["wider/model.safetensors", "weights and config.json disagree", "one revision"]);
+    check("./wider", &["wider cannot be used", "weights and config.json disagree", "one revision"]);
     check("./other_activation", &["\"hidden_act\" is", "swish7", "supported: "]);
     check(
         "bert-base-uncased",

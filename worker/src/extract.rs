@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lsa_common::architecture;
+use lsa_common::checkpoint::CheckpointError;
 use lsa_common::failure::FailureClass;
 use lsa_common::model::{Dtype, PinnedModel, Pooling};
 use lsa_common::model_source::{self, ModelSourceError};
@@ -21,7 +22,7 @@ use tch::{Device, Kind, TchError};
 use crate::batch;
 use crate::device;
 use crate::model::{self, Encoder, LoadError};
-use crate::weights::Weights;
+use crate::weights::{Weights, WeightsError};
 use batch_run::{BatchRows, BatchRun};
 
 /// Texts tokenized by one thread at a time.
@@ -214,8 +215,11 @@ impl ExtractError {
     pub fn failure_class(&self) -> FailureClass {
         match self {
             Self::Source(source) => source.failure_class(),
-            Self::Load { source: LoadError::Weights(crate::weights::WeightsError::Io(_)), .. }
-            | Self::Load { source: LoadError::Weights(crate::weights::WeightsError::Torch(_)), .. }
+            Self::Load {
+                source: LoadError::Weights(WeightsError::Checkpoint(CheckpointError::Io { .. })),
+                ..
+            }
+            | Self::Load { source: LoadError::Weights(WeightsError::Torch(_)), .. }
             | Self::OutOfMemory { .. }
             | Self::Threads(_)
             | Self::Stopped => FailureClass::Retry,
@@ -391,7 +395,7 @@ fn load_encoder(
 ) -> Result<SharedEncoder, LoadError> {
     let _guard = tch::no_grad_guard();
     let architecture = architecture::read(&files.config_json)?;
-    let mut weights = Weights::load(&files.weights, files.weights_bytes, &architecture.layout, kind, device)?;
+    let mut weights = Weights::load(&files.weights, &architecture.layout, kind, device)?;
     model::load(&architecture, &files.config_json, &mut weights).map(SharedEncoder)
 }
 

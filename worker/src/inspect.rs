@@ -60,8 +60,8 @@ fn memory_bytes(model: &PinnedModel, dtype: Dtype) -> u64 {
 }
 
 fn tokenizer_files(model: &PinnedModel) -> Vec<&str> {
-    let others = [model_source::CONFIG, model_source::WEIGHTS];
-    model.files.iter().map(|file| file.name.as_str()).filter(|name| !others.contains(name)).collect()
+    let other = |name: &str| name == model_source::CONFIG || model_source::is_weights(name);
+    model.files.iter().map(|file| file.name.as_str()).filter(|name| !other(name)).collect()
 }
 
 fn as_json(model: &PinnedModel) -> serde_json::Value {

@@ -1,25 +1,28 @@
-//! A safetensors file → named tensors in the compute dtype on the device.
+//! Weight files → named tensors in the compute dtype on the device.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use lsa_common::architecture::Layout;
-use lsa_common::architecture::checkpoint::{self, CheckpointError, StoredTensor};
+use lsa_common::architecture::checkpoint::{MatchError, matched};
+use lsa_common::checkpoint::{self, CheckpointError, StoredTensor, WeightFile};
 use safetensors::Dtype;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::device::first_line;
 
+/// How much of a file is read and converted at a time; a multiple of every number's size.
+const PIECE_BYTES: usize = 16 << 20;
+
 /// Why weights could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file does not hold what the config implies.
-    #[error("the weights do not fit the config")]
+    /// The files are damaged.
+    #[error("the weights cannot be read")]
     Checkpoint(#[from] CheckpointError),
-    /// Reading failed.
-    #[error("cannot read the weights")]
-    Io(#[from] std::io::Error),
+    /// The files do not hold what the config implies.
+    #[error("the weights do not fit the config")]
+    Match(#[from] MatchError),
     /// A loader asked for a tensor that its layout does not list, or twice.
     #[error("the loader of this architecture asked for tensor {0:?}, which its layout does not list")]
     NotListed(String),
@@ -35,21 +38,21 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads the encoder out of a safetensors file of `file_bytes` bytes.
+    /// Reads the encoder out of its weight files.
     ///
-    /// The file is read tensor by tensor rather than mapped: a file that shrinks meanwhile is an error then,
-    /// not a bus error. At most one tensor is in memory beside those that stay.
+    /// They are read piece by piece rather than mapped: a file that shrinks meanwhile is an error then, not a bus
+    /// error. Beside the tensors that stay, at most one piece is in memory, and one tensor that is not contiguous.
     pub fn load(
-        file: &File,
-        file_bytes: u64,
+        files: &[WeightFile],
         layout: &Layout,
         kind: Kind,
         device: Device,
     ) -> Result<Self, WeightsError> {
-        let found = checkpoint::read(&mut &*file, file_bytes, layout)?;
+        let found = matched(&checkpoint::read(files)?, layout)?;
         let has_pooler = found.has_pooler;
-        let load =
-            |(name, stored): (String, StoredTensor)| Ok((name, load_tensor(file, &stored, kind, device)?));
+        let load = |(name, stored): (String, StoredTensor)| {
+            Ok((name, load_tensor(&files[stored.file], &stored, kind, device)?))
+        };
         let tensors = found.tensors.into_iter().map(load).collect::<Result<_, WeightsError>>()?;
         Ok(Self { tensors, has_pooler })
     }
@@ -66,7 +69,20 @@ impl Weights {
 }
 
 fn load_tensor(
-    file: &File,
+    file: &WeightFile,
+    stored: &StoredTensor,
+    kind: Kind,
+    device: Device,
+) -> Result<Tensor, WeightsError> {
+    let shape = sizes(&stored.shape);
+    let span = load_span(file, stored, kind, device)?;
+    let Some(strides) = &stored.strides else { return Ok(span.f_reshape(shape)?) };
+    Ok(span.f_as_strided(shape, sizes(strides), 0)?.f_contiguous()?)
+}
+
+/// Every number from the first to the last of a tensor, as they lie in the file.
+fn load_span(
+    file: &WeightFile,
     stored: &StoredTensor,
     kind: Kind,
     device: Device,
@@ -78,10 +94,25 @@ fn load_tensor(
         // The checkpoint was accepted, so nothing but F32 is left.
         _ => Kind::Float,
     };
-    // The size was checked against the file's, so a hostile header cannot ask for more than is there.
-    let mut bytes = vec![0u8; stored.size_bytes as usize];
-    file.read_exact_at(&mut bytes, stored.start)?;
-    let shape: Vec<i64> = stored.shape.iter().map(|side| *side as i64).collect();
-    let tensor = Tensor::f_from_data_size(&bytes, &shape, stored_kind)?;
-    Ok(tensor.f_to_kind(kind)?.f_to_device(device)?)
+    let width = stored_kind.elt_size_in_bytes();
+    // The size was checked against the file's, so a hostile directory cannot ask for more than is there.
+    let n_numbers = stored.size_bytes as usize / width;
+    let span = Tensor::f_empty([n_numbers as i64], (kind, device))?;
+    let mut piece = vec![0u8; PIECE_BYTES.min(n_numbers * width)];
+    let mut done = 0;
+    while done < n_numbers {
+        let count = (n_numbers - done).min(PIECE_BYTES / width);
+        let piece = &mut piece[..count * width];
+        let read = file.file.read_exact_at(piece, stored.start + (done * width) as u64);
+        read.map_err(|source| CheckpointError::Io { file: file.name.clone(), source })?;
+        let numbers = Tensor::f_from_data_size(piece, &[count as i64], stored_kind)?;
+        // Converts and moves to the device in one step.
+        span.f_narrow(0, done as i64, count as i64)?.f_copy_(&numbers)?;
+        done += count;
+    }
+    Ok(span)
+}
+
+fn sizes(lengths: &[usize]) -> Vec<i64> {
+    lengths.iter().map(|length| *length as i64).collect()
 }
