@@ -4,10 +4,12 @@
 
 pub mod architecture;
 pub mod artifact;
+pub mod checkpoint;
 pub mod config;
 mod contained;
 pub mod cost;
 pub mod dataset;
+pub mod exported_graph;
 pub mod failure;
 pub mod id;
 pub mod job;
@@ -16,6 +18,7 @@ pub mod layout;
 pub mod metric;
 pub mod model;
 pub mod model_source;
+pub mod pickle;
 pub mod record;
 pub mod report;
 pub mod seed;

@@ -203,6 +203,8 @@ pub struct ModelFacts {
     pub has_pooler: bool,
     /// The dtype in which most weights are stored.
     pub stored_dtype: String,
+    /// What the tokenizer was made from.
+    pub tokenizer: String,
 }
 
 #[cfg(test)]

@@ -3,40 +3,81 @@
 //! [`find`] gives a folder, [`ModelFolder::pin`] digests the files that matter and reads their headers,
 //! [`open_verified`] opens them again later and refuses any file that has changed since.
 
+mod facts;
 mod hub_cache;
+mod weights;
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use sha2::Digest as _;
-
-use crate::architecture::{self, ArchitectureError, checkpoint, checkpoint::CheckpointError};
+use crate::architecture::checkpoint::{Checkpoint, MatchError, matched};
+use crate::architecture::{self, Architecture, ArchitectureError, Layout};
+use crate::checkpoint::{self, CheckpointError, WeightFile};
+use crate::exported_graph::{self, ExportedGraph, ExportedGraphError};
 use crate::failure::FailureClass;
 use crate::id::Digest;
-use crate::model::{ModelFacts, PinnedFile, PinnedModel};
+use crate::model::{PinnedFile, PinnedModel};
 use crate::tokenize::{TokenizeError, Tokenizer, TokenizerFiles};
 
+use weights::FoundWeights;
+
 pub use hub_cache::HubCache;
+pub use weights::is_weights;
+use weights::is_weights_to_load;
 
 /// The config.
 pub const CONFIG: &str = "config.json";
-/// The weights.
-pub const WEIGHTS: &str = "model.safetensors";
-/// Weights in forms that are recognised only to say that they are not supported.
-const UNSUPPORTED_WEIGHTS: [&str; 6] = [
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "tf_model.h5",
-    "flax_model.msgpack",
-    "model.onnx",
-];
 /// Files read as a whole are not larger than this; the largest tokenizer.json has some 40 MB.
 const SMALL_FILE_BYTES_MAX: u64 = 256 << 20;
-/// The most tokens of a text where neither tokenizer nor position scheme names a limit.
-const MAX_LENGTH_DEFAULT: u32 = 512;
+
+/// What a model is, as far as its config says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Description {
+    /// One of the architectures that are built from parts.
+    Native(Box<Architecture>),
+    /// A graph that the user exported.
+    Exported(ExportedGraph),
+}
+
+impl Description {
+    /// A graph where there is the description of one, else what the config says.
+    fn read(id: &str, config: &[u8], graph: Option<&[u8]>) -> Result<Self, ModelSourceError> {
+        if let Some(graph) = graph {
+            let graph = ExportedGraph::read(graph);
+            let failed = |source| ModelSourceError::ExportedGraph { id: id.to_owned(), source };
+            return graph.map(Self::Exported).map_err(failed);
+        }
+        let failed = |source| ModelSourceError::Architecture { id: id.to_owned(), source };
+        architecture::read(config).map(|found| Self::Native(Box::new(found))).map_err(failed)
+    }
+
+    /// Rows of the token embedding; every token id must be below it.
+    pub fn vocab_size(&self) -> u32 {
+        match self {
+            Self::Native(architecture) => architecture.vocab_size(),
+            Self::Exported(graph) => graph.vocab_size,
+        }
+    }
+
+    /// The most tokens of a text, if there is a limit.
+    pub fn position_limit(&self) -> Option<u32> {
+        match self {
+            Self::Native(architecture) => architecture.position_limit,
+            Self::Exported(graph) => graph.max_length,
+        }
+    }
+
+    /// Width of each entry of the hidden states.
+    pub fn widths(&self) -> Vec<u32> {
+        match self {
+            Self::Native(architecture) => {
+                (0..architecture.n_layers()).map(|layer| architecture.width(layer)).collect()
+            }
+            Self::Exported(graph) => graph.widths.clone(),
+        }
+    }
+}
 
 /// A folder that should hold a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,12 +132,25 @@ pub enum ModelSourceError {
         file: &'static str,
     },
     /// The weights are there in another form, or not at all.
-    #[error("model folder {} has no {WEIGHTS}{found}; supported: one safetensors file", .folder.display())]
+    #[error(
+        "model folder {} has no weights that can be read{found}; supported: {}",
+        .folder.display(), weights::supported()
+    )]
     Weights {
         /// Where.
         folder: PathBuf,
         /// What is there instead.
         found: String,
+    },
+    /// The folder lacks a part of the weights.
+    #[error("model folder {} has no {file:?}, which {index} lists; fetch the model again", .folder.display())]
+    MissingShard {
+        /// Where.
+        folder: PathBuf,
+        /// Which file.
+        file: String,
+        /// What lists it.
+        index: &'static str,
     },
     /// Reading failed.
     #[error("cannot read {}", .path.display())]
@@ -141,14 +195,32 @@ pub enum ModelSourceError {
         #[source]
         source: ArchitectureError,
     },
-    /// The weights do not fit the config.
-    #[error("{} cannot be used", .path.display())]
+    /// The description of the model's graph is not one.
+    #[error("the exported graph of model {id:?} cannot be used")]
+    ExportedGraph {
+        /// Which model.
+        id: String,
+        /// Why.
+        #[source]
+        source: ExportedGraphError,
+    },
+    /// The weights are damaged.
+    #[error("the weights in {} cannot be used", .folder.display())]
     Checkpoint {
-        /// Which file.
-        path: PathBuf,
+        /// Where.
+        folder: PathBuf,
         /// Why.
         #[source]
         source: CheckpointError,
+    },
+    /// The weights do not fit the config.
+    #[error("the weights in {} cannot be used", .folder.display())]
+    Match {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: MatchError,
     },
     /// The tokenizer's files make no tokenizer.
     #[error("the tokenizer of model {id:?} cannot be used")]
@@ -165,18 +237,23 @@ impl ModelSourceError {
     /// Trouble with reading may pass; a model that is not what it should be stays so.
     pub fn failure_class(&self) -> FailureClass {
         match self {
-            Self::Io { .. } => FailureClass::Retry,
+            Self::Io { .. } | Self::Checkpoint { source: CheckpointError::Io { .. }, .. } => {
+                FailureClass::Retry
+            }
             Self::NoFolder(_)
             | Self::MalformedId(_)
             | Self::FolderRevision { .. }
             | Self::NotCached { .. }
             | Self::Missing { .. }
             | Self::Weights { .. }
+            | Self::MissingShard { .. }
             | Self::TooLarge { .. }
             | Self::Changed { .. }
             | Self::MalformedName(_)
             | Self::Architecture { .. }
+            | Self::ExportedGraph { .. }
             | Self::Checkpoint { .. }
+            | Self::Match { .. }
             | Self::Tokenizer { .. } => FailureClass::Reject,
         }
     }
@@ -217,47 +294,44 @@ pub fn split_revision(text: &str) -> (&str, Option<&str>) {
 }
 
 impl ModelFolder {
-    /// Digests the files of the model and reads what config, tokenizer and the weights' header say.
+    /// What the model is, from its config or the description of its graph; no weights are looked at.
+    pub fn describe(&self) -> Result<Description, ModelSourceError> {
+        self.described(&mut Vec::new()).map(|(description, _)| description)
+    }
+
+    fn described(&self, files: &mut Vec<PinnedFile>) -> Result<(Description, Vec<u8>), ModelSourceError> {
+        let config = self.small_file(CONFIG, files)?;
+        let config = config.ok_or(ModelSourceError::Missing { folder: self.folder.clone(), file: CONFIG })?;
+        let graph = self.small_file(exported_graph::DESCRIPTION, files)?;
+        Ok((Description::read(&self.id, &config, graph.as_deref())?, config))
+    }
+
+    /// Digests the files of the model and reads what config, tokenizer and the weights' headers say.
     ///
     /// Everything that can be wrong without loading weights is found here.
     pub fn pin(&self) -> Result<PinnedModel, ModelSourceError> {
         let mut files = Vec::new();
-        let config = self.small_file(CONFIG, &mut files)?;
-        let config = config.ok_or(ModelSourceError::Missing { folder: self.folder.clone(), file: CONFIG })?;
-        let architecture = architecture::read(&config)
-            .map_err(|source| ModelSourceError::Architecture { id: self.id.clone(), source })?;
+        let (description, config) = self.described(&mut files)?;
         let mut tokenizer = TokenizerFiles::read(|name| self.small_file(name, &mut files))?;
         tokenizer.config_json = Some(config);
         let tokenizer = Tokenizer::load(&tokenizer)
             .map_err(|source| ModelSourceError::Tokenizer { id: self.id.clone(), source })?;
-        let path = self.folder.join(WEIGHTS);
-        let mut weights = self.weights_file()?;
-        let (sha256, size) = digest(&mut weights).map_err(|source| io_error(&path, source))?;
-        files.push(PinnedFile { name: WEIGHTS.into(), size, sha256 });
-        let checkpoint = weights
-            .rewind()
-            .map_err(CheckpointError::Io)
-            .and_then(|()| checkpoint::read(&mut weights, size, &architecture.layout()))
-            .map_err(|source| ModelSourceError::Checkpoint { path, source })?;
-        let mut bytes_by_dtype: BTreeMap<String, u64> = BTreeMap::new();
-        for tensor in checkpoint.tensors.values() {
-            *bytes_by_dtype.entry(dtype_name(tensor.dtype)).or_default() += tensor.size_bytes;
+        let found = match &description {
+            Description::Native(_) => weights::find(self, &mut files)?,
+            Description::Exported(_) => weights::graph(self)?,
+        };
+        let digests = weights::digests(&self.folder, &found.files)?;
+        for (file, sha256) in found.files.iter().zip(digests) {
+            files.push(PinnedFile { name: file.name.clone(), size: file.size, sha256 });
         }
-        let numbers = |shape: &[usize]| shape.iter().map(|side| *side as u64).product::<u64>();
-        let limits = [tokenizer.model_max_length(), architecture.position_limit];
-        let stored_dtype = bytes_by_dtype.iter().max_by_key(|(_, bytes)| **bytes);
-        let facts = ModelFacts {
-            model_type: architecture.model_type.to_owned(),
-            n_layers: architecture.n_layers(),
-            hidden_size: architecture.hidden_size,
-            n_params: checkpoint.tensors.values().map(|tensor| numbers(&tensor.shape)).sum(),
-            weight_bytes: bytes_by_dtype.values().sum(),
-            flop_linear: architecture.flop_linear(),
-            flop_per_length: architecture.flop_per_length(),
-            activation_width: architecture.activation_width(),
-            max_length: limits.into_iter().flatten().min().unwrap_or(MAX_LENGTH_DEFAULT),
-            has_pooler: checkpoint.has_pooler,
-            stored_dtype: stored_dtype.map(|(name, _)| name.clone()).unwrap_or_default(),
+        let facts = match &description {
+            Description::Native(architecture) => {
+                let checkpoint = self.checkpoint(&found, &architecture.layout())?;
+                facts::native(architecture, &checkpoint, &tokenizer)
+            }
+            Description::Exported(graph) => {
+                facts::exported(graph, found.files.iter().map(|file| file.size).sum(), &tokenizer)
+            }
         };
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let (id, revision, folder) = (self.id.clone(), self.revision.clone(), self.folder.clone());
@@ -281,32 +355,26 @@ impl ModelFolder {
         Ok(Some(content))
     }
 
-    fn weights_file(&self) -> Result<File, ModelSourceError> {
-        let path = self.folder.join(WEIGHTS);
-        match File::open(&path) {
-            Ok(file) => Ok(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let found: Vec<&str> =
-                    UNSUPPORTED_WEIGHTS.into_iter().filter(|name| self.folder.join(name).exists()).collect();
-                let found =
-                    if found.is_empty() { String::new() } else { format!(", only {}", found.join(", ")) };
-                Err(ModelSourceError::Weights { folder: self.folder.clone(), found })
-            }
-            Err(error) => Err(io_error(&path, error)),
+    /// Where the encoder's tensors lie, which must be those that the index lists and the config implies.
+    fn checkpoint(&self, found: &FoundWeights, layout: &Layout) -> Result<Checkpoint, ModelSourceError> {
+        let damaged = |source| ModelSourceError::Checkpoint { folder: self.folder.clone(), source };
+        let stored = checkpoint::read(&found.files).map_err(damaged)?;
+        if let Some(index) = &found.index {
+            index.check(&found.files, &stored).map_err(damaged)?;
         }
+        matched(&stored, layout)
+            .map_err(|source| ModelSourceError::Match { folder: self.folder.clone(), source })
     }
 }
 
 /// The files of a pinned model, open, and found to be what was pinned.
 pub struct VerifiedModel {
-    /// config.json.
-    pub config_json: Vec<u8>,
-    /// The files of the tokenizer, and config.json once more.
+    /// What the model is.
+    pub description: Description,
+    /// The files of the tokenizer, and config.json.
     pub tokenizer: TokenizerFiles,
-    /// The weights, open for reading at any offset.
-    pub weights: File,
-    /// The size of the weights' file.
-    pub weights_bytes: u64,
+    /// The weights, open for reading at any offset; several files where an index lists them.
+    pub weights: Vec<WeightFile>,
 }
 
 /// Opens the files of `model` in `folder` and checks size and digest of each.
@@ -315,45 +383,37 @@ pub struct VerifiedModel {
 /// changes nothing.
 pub fn open_verified(model: &PinnedModel, folder: &Path) -> Result<VerifiedModel, ModelSourceError> {
     let missing = |file| ModelSourceError::Missing { folder: folder.to_owned(), file };
-    let mut weights = None;
+    let mut description = None;
     let mut tokenizer = TokenizerFiles::default();
+    let mut pinned_weights = Vec::new();
     for pinned in &model.files {
-        match pinned.name.as_str() {
-            WEIGHTS => {
-                weights = Some((open_pinned_weights(pinned, folder)?, pinned.size));
-                continue;
-            }
-            // Before anything is opened: another name could lead out of the folder.
-            name if !TokenizerFiles::knows(name) => {
-                return Err(ModelSourceError::MalformedName(name.to_owned()));
-            }
-            _ => {}
+        let name = pinned.name.as_str();
+        if is_weights_to_load(name) {
+            pinned_weights.push(pinned);
+            continue;
+        }
+        // Before anything is opened: another name could lead out of the folder.
+        let is_known =
+            TokenizerFiles::knows(name) || weights::is_index(name) || name == exported_graph::DESCRIPTION;
+        if !is_known {
+            return Err(ModelSourceError::MalformedName(name.to_owned()));
         }
         let path = folder.join(&pinned.name);
         let file = File::open(&path).map_err(|source| io_error(&path, source))?;
         let content = read_small(&path, file)?;
         verify(pinned, &path, content.len() as u64, || Ok(Digest::of(&content)))?;
-        tokenizer.insert(&pinned.name, content);
+        if name == exported_graph::DESCRIPTION {
+            description = Some(content);
+        } else {
+            tokenizer.insert(name, content);
+        }
     }
-    let (weights, weights_bytes) = weights.ok_or_else(|| missing(WEIGHTS))?;
+    let config = tokenizer.config_json.clone().ok_or_else(|| missing(CONFIG))?;
     Ok(VerifiedModel {
-        config_json: tokenizer.config_json.clone().ok_or_else(|| missing(CONFIG))?,
+        description: Description::read(&model.id, &config, description.as_deref())?,
         tokenizer,
-        weights,
-        weights_bytes,
+        weights: weights::open_verified(&pinned_weights, folder)?,
     })
-}
-
-fn open_pinned_weights(pinned: &PinnedFile, folder: &Path) -> Result<File, ModelSourceError> {
-    let path = folder.join(&pinned.name);
-    let mut file = File::open(&path).map_err(|source| io_error(&path, source))?;
-    let size = file.metadata().map_err(|source| io_error(&path, source))?.len();
-    verify(pinned, &path, size, || {
-        let (sha256, _) = digest(&mut file)?;
-        file.rewind()?;
-        Ok(sha256)
-    })?;
-    Ok(file)
 }
 
 fn verify(
@@ -374,24 +434,6 @@ fn verify(
     Err(ModelSourceError::Changed { path: path.to_owned(), expected: pinned.sha256.to_string(), found })
 }
 
-/// Digest and size of a file, read in pieces.
-fn digest(file: &mut File) -> io::Result<(Digest, u64)> {
-    let mut hasher = sha2::Sha256::new();
-    let mut piece = vec![0u8; 1 << 20];
-    let mut size = 0;
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok((Digest(hasher.finalize().into()), size)),
-            Ok(length) => {
-                hasher.update(&piece[..length]);
-                size += length as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 fn read_small(path: &Path, file: File) -> Result<Vec<u8>, ModelSourceError> {
     let mut content = Vec::new();
     file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(|source| io_error(path, source))?;
@@ -404,17 +446,6 @@ fn read_small(path: &Path, file: File) -> Result<Vec<u8>, ModelSourceError> {
 
 fn io_error(path: &Path, source: io::Error) -> ModelSourceError {
     ModelSourceError::Io { path: path.to_owned(), source }
-}
-
-/// The name of a number format as people write it.
-fn dtype_name(dtype: safetensors::Dtype) -> String {
-    match dtype {
-        safetensors::Dtype::F16 => "float16".to_owned(),
-        safetensors::Dtype::BF16 => "bfloat16".to_owned(),
-        safetensors::Dtype::F32 => "float32".to_owned(),
-        safetensors::Dtype::F64 => "float64".to_owned(),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]
@@ -453,9 +484,12 @@ mod tests {
         let config = r#"{"model_type": "bert"}"#;
         std::fs::write(folder.path().join(CONFIG), config).expect("written");
         std::fs::write(folder.path().join("vocab.txt"), "[UNK]\n[CLS]\n[SEP]\n").expect("written");
-        std::fs::write(folder.path().join("pytorch_model.bin"), "").expect("written");
+        for name in ["tf_model.h5", "some.Q4.gguf", "readme.h5"] {
+            std::fs::write(folder.path().join(name), "").expect("written");
+        }
         let model = ModelFolder { id: "x".into(), revision: None, folder: folder.path().into() };
         let error = model.pin().expect_err("no weights").to_string();
-        assert!(error.contains("no model.safetensors, only pytorch_model.bin"), "{error}");
+        assert!(error.contains("only some.Q4.gguf, tf_model.h5; supported: model.safetensors, "), "{error}");
+        assert!(error.contains("pytorch_model.bin.index.json"), "{error}");
     }
 }

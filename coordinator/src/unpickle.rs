@@ -4,9 +4,10 @@
 //! by which numpy 1 and 2 write an array at protocols 2 to 5, and refuses every other one by name. It calls
 //! nothing, follows no references into loops, and holds no more memory than a small multiple of the file's size.
 
-mod machine;
+mod array;
 
-use machine::{Array, Dtype, Kind};
+use array::{Array, Dtype, Kind};
+use lsa_common::pickle::PickleError;
 
 /// A two-dimensional array, as float64.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,40 +21,14 @@ pub struct Matrix {
 /// Why a file does not hold a matrix that may be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UnpickleError {
-    /// The bytes are no pickle of protocol 2 to 5.
-    #[error("not a Python pickle of protocol 2 to 5")]
-    NotPickle,
-    /// The file ends before the pickle does.
-    #[error("the pickle is cut off at byte {offset}")]
-    Truncated {
-        /// Where more bytes were needed.
-        offset: usize,
-    },
-    /// The pickle wants something other than an array.
-    #[error(
-        "the pickle refers to {name:?} at byte {offset}; only numpy arrays are read, and nothing is executed"
-    )]
-    Global {
-        /// Module and name, joined by a dot.
-        name: String,
-        /// Where it does.
-        offset: usize,
-    },
-    /// An instruction that no array needs.
-    #[error("the pickle has the instruction 0x{opcode:02x} at byte {offset}, which no numpy array needs")]
-    Opcode {
-        /// The instruction.
-        opcode: u8,
-        /// Where it is.
-        offset: usize,
-    },
-    /// Instructions and values do not fit together.
-    #[error("the pickle is damaged at byte {offset}: {what}")]
+    /// No pickle, a damaged one, or one that needs more than arrays.
+    #[error(transparent)]
+    Pickle(#[from] PickleError),
+    /// The parts of the array do not fit together.
+    #[error("the array in the pickle is damaged: {what}")]
     Damaged {
         /// What does not fit.
         what: &'static str,
-        /// Where.
-        offset: usize,
     },
     /// The pickle is sound but holds something else.
     #[error("the pickle holds {found}, expected one numpy array")]
@@ -80,7 +55,7 @@ pub enum UnpickleError {
 /// Reads float64, float32, integers of 1 to 8 bytes and bool, in either byte order, in C or Fortran order;
 /// integers beyond 2^53 are rounded. Bytes after the end of the pickle are ignored, as Python does.
 pub fn read_matrix(pickle: &[u8]) -> Result<Matrix, UnpickleError> {
-    let array = machine::run(pickle)?;
+    let array = array::read(pickle)?;
     let shape: [usize; 2] =
         array.shape.as_slice().try_into().map_err(|_| UnpickleError::Shape { shape: array.shape.clone() })?;
     let stored = numbers(&array);
@@ -189,7 +164,7 @@ mod tests {
     #[test]
     fn nothing_but_arrays_is_built() {
         let check = |pickle: &[u8], expected: &str| match read_matrix(pickle) {
-            Err(UnpickleError::Global { name, .. }) => assert_eq!(name, expected),
+            Err(UnpickleError::Pickle(PickleError::Global { name, .. })) => assert_eq!(name, expected),
             other => panic!("{expected}: {other:?}"),
         };
         check(b"\x80\x02cos\nsystem\nX\x02\0\0\0id\x85R.", "os.system");
@@ -201,7 +176,7 @@ mod tests {
         assert!(matches!(read_matrix(b"\x80\x02c_codecs\nencode\n."), Err(UnpickleError::NotArray { .. })));
         assert!(matches!(
             read_matrix(b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x05\0\0\0rot13\x86R."),
-            Err(UnpickleError::Damaged { .. })
+            Err(UnpickleError::Pickle(PickleError::Damaged { .. }))
         ));
     }
 
@@ -209,11 +184,11 @@ mod tests {
     fn other_contents_are_named() {
         let found = |pickle: &[u8]| read_matrix(pickle).unwrap_err().to_string();
         assert!(found(b"\x80\x04\x8c\x02hi.").contains("a text"));
-        assert!(found(b"\x80\x04}.").contains("instruction 0x7d"));
-        assert_eq!(read_matrix(b""), Err(UnpickleError::NotPickle));
-        assert_eq!(read_matrix(b"\x93NUMPY"), Err(UnpickleError::NotPickle));
-        assert_eq!(read_matrix(b"(lp0\n."), Err(UnpickleError::NotPickle));
-        assert_eq!(read_matrix(b"\x80\x06N."), Err(UnpickleError::NotPickle));
+        assert!(found(b"\x80\x04}.").contains("a dict"));
+        assert_eq!(read_matrix(b""), Err(PickleError::Truncated { offset: 0 }.into()));
+        assert_eq!(read_matrix(b"\x93NUMPY"), Err(PickleError::NotPickle.into()));
+        assert_eq!(read_matrix(b"(lp0\n."), Err(PickleError::NotPickle.into()));
+        assert_eq!(read_matrix(b"\x80\x06N."), Err(PickleError::NotPickle.into()));
     }
 
     #[test]
@@ -250,7 +225,7 @@ mod tests {
         let mut deep = b"\x80\x04)".to_vec();
         deep.extend(std::iter::repeat_n(0x85, 2_000_000));
         deep.push(b'.');
-        assert!(matches!(read_matrix(&deep), Err(UnpickleError::Damaged { .. })));
+        assert!(matches!(read_matrix(&deep), Err(UnpickleError::Pickle(PickleError::Damaged { .. }))));
 
         // A text decoded again and again.
         let mut again = b"\x80\x02c_codecs\nencode\nq\0X\x00\x04\0\0".to_vec();
@@ -260,7 +235,7 @@ mod tests {
             again.extend(b"h\0h\x01h\x02\x86R");
         }
         again.push(b'.');
-        assert!(matches!(read_matrix(&again), Err(UnpickleError::Damaged { .. })));
+        assert!(matches!(read_matrix(&again), Err(UnpickleError::Pickle(PickleError::Damaged { .. }))));
 
         // A shape of more numbers than the file has bytes, and shapes of nothing times everything.
         let shape = |rows: u64, columns: u64| {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Traces a model of the Hugging Face library into a TorchScript file that gives its hidden states.
 
-    export_hidden_states.py MODEL OUT [--dtype f32|bf16|f16] [--device cpu|cuda:0] [--max-length N]
+    export_hidden_states.py MODEL OUT [--dtype float32|bfloat16|float16] [--device cpu|cuda:0] [--max-length N]
 
 MODEL is a folder or a name on the hub. README.md beside this file says what OUT holds and what is checked.
 Needs torch and transformers; run it with the version of torch whose libtorch will load the file.
@@ -17,13 +17,13 @@ import warnings
 import torch
 import transformers
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # The traced graph runs the model's own operations, on a CPU bit by bit; on other devices the executor may fuse some of
 # them and round once less. Relative Frobenius distance, per layer.
-SAME_GRAPH = {"f32": 1e-5, "bf16": 2e-2, "f16": 5e-3}
+SAME_GRAPH = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 5e-3}
 # A text in a padded batch and the text alone: other matrix shapes, other order of sums.
-PADDED = {"f32": 1e-4, "bf16": 5e-2, "f16": 1e-2}
+PADDED = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 
 TEXTS = [
     "One.",
@@ -164,7 +164,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--dtype", default="f32", choices=DTYPES)
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--max-length", type=int)
     args = parser.parse_args()

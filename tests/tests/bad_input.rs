@@ -313,8 +313,8 @@ fn models() {
     scratch.model("cut_weights", "model.safetensors", &weights[..weights.len() / 2]);
     scratch.model("cut_header", "model.safetensors", &weights[..100]);
     scratch.model("no_json", "config.json", b"{\"model_type\": bert}");
-    let gpt2 = config.replace("\"model_type\": \"bert\"", "\"model_type\": \"gpt2\"");
-    scratch.model("gpt2", "config.json", gpt2.as_bytes());
+    let mamba = config.replace("\"model_type\": \"bert\"", "\"model_type\": \"mamba\"");
+    scratch.model("mamba", "config.json", mamba.as_bytes());
     let wider = config.replace("\"intermediate_size\": 80", "\"intermediate_size\": 96");
     scratch.model("wider", "config.json", wider.as_bytes());
     let other = config.replace("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"swish7\"");
@@ -333,14 +333,17 @@ fn models() {
     };
     check("./missing", &["model folder ./missing does not exist"]);
     check("./texts.txt", &["texts.txt", "is no folder"]);
-    check("./no_weights", &["no_weights has no model.safetensors", "supported: one safetensors file"]);
+    check("./no_weights", &["no_weights has no weights", "supported: model.safetensors, "]);
     check("./no_config", &["no_config has no config.json"]);
     check("./no_tokenizer", &["no_tokenizer", "tokenizer.json", "vocab.txt"]);
-    check("./cut_weights", &["cut_weights/model.safetensors cannot be used", "fetch it again"]);
-    check("./cut_header", &["cut_header/model.safetensors cannot be used", "fetch it again"]);
+    check(
+        "./cut_weights",
+        &["cut_weights cannot be used", "model.safetensors is not a sound", "fetch it again"],
+    );
+    check("./cut_header", &["cut_header cannot be used", "model.safetensors is neither", "again"]);
     check("./no_json", &["model \"./no_json\" cannot be used", "config.json is not a JSON object", "line 1"]);
-    check("./gpt2", &["model \"./gpt2\"", "model_type \"gpt2\" is not supported", "supported: bert"]);
-    check("./wider", &["wider/model.safetensors", "weights and config.json disagree", "one revision"]);
+    check("./mamba", &["model \"./mamba\"", "model_type \"mamba\" is not supported", "supported: bert"]);
+    check("./wider", &["wider cannot be used", "weights and config.json disagree", "one revision"]);
     check("./other_activation", &["\"hidden_act\" is", "swish7", "supported: "]);
     check(
         "bert-base-uncased",

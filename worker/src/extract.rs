@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use lsa_common::architecture::{self, Architecture};
+use lsa_common::checkpoint::CheckpointError;
 use lsa_common::failure::FailureClass;
 use lsa_common::model::{Dtype, PinnedModel, Pooling};
-use lsa_common::model_source::{self, ModelSourceError};
+use lsa_common::model_source::{self, Description, ModelSourceError};
 use lsa_common::tokenize::{Encoded, TokenizeError, Tokenizer};
 use rayon::prelude::*;
-use tch::{Device, Kind, TchError};
+use tch::{Device, TchError};
 
 use crate::batch;
 use crate::device;
-use crate::model::{self, Encoder};
-use crate::weights::{Weights, WeightsError};
+use crate::model::{self, Encoder, LoadError};
+use crate::weights::WeightsError;
 use batch_run::{BatchRows, BatchRun};
 
 /// Texts tokenized by one thread at a time.
@@ -36,7 +36,7 @@ pub struct Extractor {
     loading: Mutex<()>,
     model: PinnedModel,
     folder: PathBuf,
-    architecture: Architecture,
+    description: Description,
     dtype: Dtype,
     device: Device,
 }
@@ -114,7 +114,7 @@ pub enum ExtractError {
         id: String,
         /// Why.
         #[source]
-        source: WeightsError,
+        source: LoadError,
     },
     /// The tokenizer is not usable, or has no room.
     #[error("cannot tokenize with the tokenizer of model {id:?}")]
@@ -213,7 +213,13 @@ impl ExtractError {
     pub fn failure_class(&self) -> FailureClass {
         match self {
             Self::Source(source) => source.failure_class(),
-            Self::Load { source: WeightsError::Io(_) | WeightsError::Torch(_), .. }
+            Self::Load {
+                source:
+                    LoadError::Weights(
+                        WeightsError::Torch(_) | WeightsError::Checkpoint(CheckpointError::Io { .. }),
+                    ),
+                ..
+            }
             | Self::OutOfMemory { .. }
             | Self::Threads(_)
             | Self::Stopped => FailureClass::Retry,
@@ -243,18 +249,16 @@ impl Extractor {
         let files = model_source::open_verified(model, folder)?;
         let tokenizer = Tokenizer::load(&files.tokenizer)
             .map_err(|source| ExtractError::Tokenizer { id: model.id.clone(), source })?;
-        let architecture = architecture::read(&files.config_json)
-            .map_err(|source| ModelSourceError::Architecture { id: model.id.clone(), source })?;
-        let encoder = load_encoder(&architecture, &files, kind(dtype), device)
+        let encoder = model::load(&files, dtype, device)
             .map_err(|source| ExtractError::Load { id: model.id.clone(), source })?;
         Ok(Self {
             tokenizer,
-            encoder,
+            encoder: SharedEncoder(encoder),
             full_precision: OnceLock::new(),
             loading: Mutex::new(()),
             model: model.clone(),
             folder: folder.to_owned(),
-            architecture,
+            description: files.description,
             dtype,
             device,
         })
@@ -297,7 +301,7 @@ impl Extractor {
     ) -> Result<Pooled, ExtractError> {
         self.check(what)?;
         let longest = ids.iter().map(Vec::len).max().unwrap_or(0).try_into().unwrap_or(u32::MAX);
-        if let Some(limit) = self.architecture.position_limit.filter(|limit| longest > *limit) {
+        if let Some(limit) = self.description.position_limit().filter(|limit| longest > *limit) {
             return Err(ExtractError::TooLong { max_length: longest, limit, id: self.model.id.clone() });
         }
         let tokens = ids.into_iter().map(|ids| Encoded { ids, truncated: false }).collect();
@@ -350,7 +354,7 @@ impl Extractor {
 
     fn check(&self, what: &ExtractRequest) -> Result<(), ExtractError> {
         let id = || self.model.id.clone();
-        if let Some(limit) = self.architecture.position_limit.filter(|limit| what.max_length > *limit) {
+        if let Some(limit) = self.description.position_limit().filter(|limit| what.max_length > *limit) {
             return Err(ExtractError::TooLong { max_length: what.max_length, limit, id: id() });
         }
         let last = self.n_layers() - 1;
@@ -378,7 +382,7 @@ impl Extractor {
 
     /// An id outside the embedding would be read out of bounds on some devices.
     fn check_tokens(&self, tokens: &[Encoded], skip_empty: bool) -> Result<(), ExtractError> {
-        let vocab_size = self.architecture.vocab_size();
+        let vocab_size = self.description.vocab_size();
         for (row, text) in (0u64..).zip(tokens) {
             if text.ids.is_empty() && !skip_empty {
                 return Err(ExtractError::Empty { row });
@@ -400,9 +404,9 @@ impl Extractor {
             return Ok(encoder);
         }
         let files = model_source::open_verified(&self.model, &self.folder)?;
-        let encoder = load_encoder(&self.architecture, &files, Kind::Float, self.device)
+        let encoder = model::load(&files, Dtype::Float32, self.device)
             .map_err(|source| ExtractError::Load { id: self.model.id.clone(), source })?;
-        Ok(self.full_precision.get_or_init(|| encoder))
+        Ok(self.full_precision.get_or_init(|| SharedEncoder(encoder)))
     }
 }
 
@@ -412,27 +416,6 @@ fn thread_pool(threads: usize) -> Result<rayon::ThreadPool, ExtractError> {
         .start_handler(|_| device::single_threaded())
         .build()
         .map_err(|error| ExtractError::Threads(error.to_string()))
-}
-
-fn load_encoder(
-    architecture: &Architecture,
-    files: &model_source::VerifiedModel,
-    kind: Kind,
-    device: Device,
-) -> Result<SharedEncoder, WeightsError> {
-    let _guard = tch::no_grad_guard();
-    let layout = architecture.layout();
-    let mut weights = Weights::load(&files.weights, files.weights_bytes, &layout, kind, device)?;
-    model::load(architecture, &mut weights).map(SharedEncoder)
-}
-
-/// The kind of tensor that holds a dtype.
-fn kind(dtype: Dtype) -> Kind {
-    match dtype {
-        Dtype::Float32 => Kind::Float,
-        Dtype::Float16 => Kind::Half,
-        Dtype::BFloat16 => Kind::BFloat16,
-    }
 }
 
 /// Rows of finished batches, each put where it belongs.
@@ -521,17 +504,16 @@ mod tests {
             let folder = format!("{}/../tests/fixtures/models/open/{name}", env!("CARGO_MANIFEST_DIR"));
             let found = model_source::find(&folder, None).and_then(|found| found.pin()).expect("a fixture");
             let files = model_source::open_verified(&found, &found.folder).expect("unchanged");
-            let architecture = architecture::read(&files.config_json).expect("supported");
-            let encoder = load_encoder(&architecture, &files, Kind::Float, Device::Cpu).expect("loaded");
+            let encoder = model::load(&files, Dtype::Float32, Device::Cpu).expect("loaded");
             // Lengths that share a padded group in attention.
             let texts: Vec<Vec<u32>> = [7, 8, 8, 9, 30].map(|length| (0..length).collect()).into();
             let batch = Batch::pack(texts.iter().map(Vec::as_slice));
             let packed = PackedBatch::new(&batch, Device::Cpu).expect("packed");
             counter::take();
             let _guard = tch::no_grad_guard();
-            encoder.0.forward(&packed, &mut |_, _| Ok(())).expect("computed");
+            encoder.forward(&packed, &mut |_, _| Ok(())).expect("computed");
             let rows = counter::take();
-            assert!(rows.len() >= 4 * architecture.blocks.len(), "{name}: {rows:?}");
+            assert!(rows.len() >= 4 * (encoder.n_layers() as usize - 1), "{name}: {rows:?}");
             assert!(rows.iter().all(|n_rows| *n_rows == 62), "{name}: {rows:?}");
         }
     }

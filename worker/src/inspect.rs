@@ -3,7 +3,7 @@
 use clap::Args;
 use lsa_common::failure::FailureClass;
 use lsa_common::model::{Dtype, PinnedModel, Pooling};
-use lsa_common::model_source::{self, ModelSourceError};
+use lsa_common::model_source::{self, Description, ModelSourceError};
 use serde_json::json;
 
 use crate::config::CommandError;
@@ -24,13 +24,40 @@ pub struct InspectArgs {
 
 /// Finds the model and prints what it is.
 pub fn run(args: &InspectArgs) -> Result<(), CommandError> {
-    let model = pin(&args.model)?;
+    let (id, revision) = model_source::split_revision(&args.model);
+    let folder = model_source::find(id, revision).map_err(source_error)?;
+    let description = folder.describe().map_err(source_error)?;
+    let model = folder.pin().map_err(source_error)?;
+    let layers = layers(&description);
     if args.json {
-        println!("{:#}", as_json(&model));
+        println!("{:#}", as_json(&model, &layers));
     } else {
-        print!("{}", as_text(&model));
+        print!("{}", as_text(&model, &layers));
     }
     Ok(())
+}
+
+/// An entry of the hidden states.
+struct Layer {
+    name: String,
+    width: u32,
+    /// Whether the final norm is part of it.
+    final_norm: bool,
+}
+
+fn layers(description: &Description) -> Vec<Layer> {
+    let widths = description.widths();
+    let normed = match description {
+        Description::Native(architecture) => architecture.final_norm.is_some(),
+        // A graph does not say; what it gives is what the Python library gives.
+        Description::Exported(_) => false,
+    };
+    let layer = |(place, width): (usize, &u32)| Layer {
+        name: if place == 0 { "embed".to_owned() } else { format!("block.{place}") },
+        width: *width,
+        final_norm: normed && place + 1 == widths.len(),
+    };
+    widths.iter().enumerate().map(layer).collect()
 }
 
 /// The pinned model that the user named.
@@ -60,11 +87,11 @@ fn memory_bytes(model: &PinnedModel, dtype: Dtype) -> u64 {
 }
 
 fn tokenizer_files(model: &PinnedModel) -> Vec<&str> {
-    let others = [model_source::CONFIG, model_source::WEIGHTS];
-    model.files.iter().map(|file| file.name.as_str()).filter(|name| !others.contains(name)).collect()
+    let other = |name: &str| name == model_source::CONFIG || model_source::is_weights(name);
+    model.files.iter().map(|file| file.name.as_str()).filter(|name| !other(name)).collect()
 }
 
-fn as_json(model: &PinnedModel) -> serde_json::Value {
+fn as_json(model: &PinnedModel, layers: &[Layer]) -> serde_json::Value {
     let memory = Dtype::ALL.map(|dtype| (dtype.to_string(), json!(memory_bytes(model, dtype))));
     json!({
         "model": model.id,
@@ -72,6 +99,9 @@ fn as_json(model: &PinnedModel) -> serde_json::Value {
         "folder": model.folder,
         "model_type": model.facts.model_type,
         "layers": model.facts.n_layers,
+        "layer_names": layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>(),
+        "layer_widths": layers.iter().map(|layer| layer.width).collect::<Vec<_>>(),
+        "final_norm": layers.iter().any(|layer| layer.final_norm),
         "hidden_size": model.facts.hidden_size,
         "parameters": model.facts.n_params,
         "weight_bytes": model.facts.weight_bytes,
@@ -81,12 +111,13 @@ fn as_json(model: &PinnedModel) -> serde_json::Value {
         "flop_per_token": {"linear": model.facts.flop_linear, "per_length": model.facts.flop_per_length},
         "memory_bytes": serde_json::Map::from_iter(memory),
         "memory_batch_tokens": BATCH_TOKENS,
-        "tokenizer": tokenizer_files(model),
+        "tokenizer": model.facts.tokenizer,
+        "tokenizer_files": tokenizer_files(model),
         "files": model.files,
     })
 }
 
-fn as_text(model: &PinnedModel) -> String {
+fn as_text(model: &PinnedModel, layers: &[Layer]) -> String {
     let facts = &model.facts;
     let memory = Dtype::ALL.map(|dtype| format!("{} ({dtype})", mib(memory_bytes(model, dtype))));
     let lines = [
@@ -94,12 +125,12 @@ fn as_text(model: &PinnedModel) -> String {
         ("revision", model.revision.clone().unwrap_or_else(|| "none (a folder)".to_owned())),
         ("folder", model.folder.display().to_string()),
         ("architecture", facts.model_type.clone()),
-        ("layers", format!("{} (embedding output and {} blocks)", facts.n_layers, facts.n_layers - 1)),
-        ("hidden size", facts.hidden_size.to_string()),
+        ("layers", layers_line(layers)),
+        ("hidden size", widths_line(layers)),
         ("parameters", format!("{} ({} as {})", facts.n_params, mib(facts.weight_bytes), facts.stored_dtype)),
         ("poolings", poolings(model).join(", ")),
         ("max length", format!("{} tokens", facts.max_length)),
-        ("tokenizer", tokenizer_files(model).join(", ")),
+        ("tokenizer", format!("{} ({})", facts.tokenizer, tokenizer_files(model).join(", "))),
         ("memory", format!("{} with batches of {BATCH_TOKENS} tokens", memory.join(", "))),
         (
             "cost",
@@ -111,6 +142,20 @@ fn as_text(model: &PinnedModel) -> String {
         ),
     ];
     lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect()
+}
+
+fn layers_line(layers: &[Layer]) -> String {
+    let last = layers.last().map_or("", |layer| layer.name.as_str());
+    let norm = if layers.iter().any(|layer| layer.final_norm) { " with the final norm" } else { "" };
+    format!("{}: embed, block.1 to {last}{norm}", layers.len())
+}
+
+/// One width, or which layers have another.
+fn widths_line(layers: &[Layer]) -> String {
+    let first = layers.first().map_or(0, |layer| layer.width);
+    let others = layers.iter().filter(|layer| layer.width != first);
+    let others: Vec<String> = others.map(|layer| format!("{} in {}", layer.width, layer.name)).collect();
+    if others.is_empty() { first.to_string() } else { format!("{first}, {}", others.join(", ")) }
 }
 
 fn mib(bytes: u64) -> String {

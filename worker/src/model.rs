@@ -1,15 +1,19 @@
 //! Encoders: tokens → hidden states of every layer.
 
 pub mod block;
+mod exported;
 mod transformer;
 
-use lsa_common::architecture::Architecture;
-use tch::{Device, TchError, Tensor};
+use lsa_common::model::Dtype;
+use lsa_common::model_source::{Description, VerifiedModel};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::batch::Batch;
 use crate::pooling::TrainedPooler;
 use crate::weights::{Weights, WeightsError};
 use block::attention_plan::AttentionPlan;
+use exported::Exported;
+pub use exported::ExportedError;
 use transformer::Transformer;
 
 /// Receives the hidden states [t, d] of each layer, index 0 first, as soon as they exist.
@@ -57,7 +61,37 @@ impl<'a> PackedBatch<'a> {
     }
 }
 
-/// Makes the encoder of an architecture from its weights.
-pub fn load(architecture: &Architecture, weights: &mut Weights) -> Result<Box<dyn Encoder>, WeightsError> {
-    Ok(Box::new(Transformer::load(architecture, weights)?))
+/// Why an encoder could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The weights could not be loaded.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The exported graph could not be loaded.
+    #[error(transparent)]
+    Exported(#[from] ExportedError),
+}
+
+/// Makes the encoder of a model from its open files.
+pub fn load(files: &VerifiedModel, dtype: Dtype, device: Device) -> Result<Box<dyn Encoder>, LoadError> {
+    let _guard = tch::no_grad_guard();
+    match (&files.description, &files.weights[..]) {
+        (Description::Native(architecture), weights) => {
+            let mut weights = Weights::open(weights, &architecture.layout(), kind(dtype), device)?;
+            Ok(Box::new(Transformer::load(architecture, &mut weights)?))
+        }
+        (Description::Exported(graph), [file, ..]) => {
+            Ok(Box::new(Exported::load(graph, &file.file, dtype, device)?))
+        }
+        (Description::Exported(_), []) => Err(ExportedError::Missing.into()),
+    }
+}
+
+/// The kind of tensor that holds a dtype.
+fn kind(dtype: Dtype) -> Kind {
+    match dtype {
+        Dtype::Float32 => Kind::Float,
+        Dtype::Float16 => Kind::Half,
+        Dtype::BFloat16 => Kind::BFloat16,
+    }
 }

@@ -147,8 +147,10 @@ fn layer_error<'a>(
         let (mut products, mut found_norm, mut stored_norm) = (0.0, 0.0, 0.0);
         for (a, b) in found.iter().zip(stored).map(|(a, b)| (f64::from(*a), f64::from(*b))) {
             difference += (a - b) * (a - b);
-            // `max` would hide a NaN.
-            max_abs = if (a - b).abs() <= max_abs { max_abs } else { (a - b).abs() };
+            // `max` would hide a NaN, and so would the next number.
+            if !max_abs.is_nan() && !((a - b).abs() <= max_abs) {
+                max_abs = (a - b).abs();
+            }
             products += a * b;
             found_norm += a * a;
             stored_norm += b * b;

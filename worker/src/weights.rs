@@ -1,25 +1,28 @@
-//! A safetensors file → named tensors in the compute dtype on the device.
+//! Weight files → named tensors in the compute dtype on the device.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use lsa_common::architecture::Layout;
-use lsa_common::architecture::checkpoint::{self, CheckpointError, StoredTensor};
+use lsa_common::architecture::checkpoint::{MatchError, matched};
+use lsa_common::checkpoint::{self, CheckpointError, StoredTensor, WeightFile};
 use safetensors::Dtype;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::device::first_line;
 
+/// How much of a file is read and converted at a time; a multiple of every number's size.
+const PIECE_BYTES: usize = 16 << 20;
+
 /// Why weights could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file does not hold what the config implies.
-    #[error("the weights do not fit the config")]
+    /// The files are damaged.
+    #[error("the weights cannot be read")]
     Checkpoint(#[from] CheckpointError),
-    /// Reading failed.
-    #[error("cannot read the weights")]
-    Io(#[from] std::io::Error),
+    /// The files do not hold what the config implies.
+    #[error("the weights do not fit the config")]
+    Match(#[from] MatchError),
     /// A loader asked for a tensor that its layout does not list, or twice.
     #[error("the loader of this architecture asked for tensor {0:?}, which its layout does not list")]
     NotListed(String),
@@ -28,31 +31,29 @@ pub enum WeightsError {
     Torch(#[from] TchError),
 }
 
-/// The tensors of an encoder by the names of its family, all in one dtype on one device.
-pub struct Weights {
-    tensors: BTreeMap<String, Tensor>,
+/// The tensors of an encoder by the names of its family, read when they are taken.
+pub struct Weights<'a> {
+    files: &'a [WeightFile],
+    stored: BTreeMap<String, StoredTensor>,
     has_pooler: bool,
     kind: Kind,
+    device: Device,
 }
 
-impl Weights {
-    /// Reads the encoder out of a safetensors file of `file_bytes` bytes.
+impl<'a> Weights<'a> {
+    /// Finds the encoder in its weight files; what is taken comes in the given dtype, on the device.
     ///
-    /// The file is read tensor by tensor rather than mapped: a file that shrinks meanwhile is an error then,
-    /// not a bus error. At most one tensor is in memory beside those that stay.
-    pub fn load(
-        file: &File,
-        file_bytes: u64,
+    /// Files are read piece by piece rather than mapped: a file that shrinks meanwhile is an error then, not a bus
+    /// error. Beside the tensors that were taken, at most one piece is in memory, and one tensor that is not
+    /// contiguous.
+    pub fn open(
+        files: &'a [WeightFile],
         layout: &Layout,
         kind: Kind,
         device: Device,
     ) -> Result<Self, WeightsError> {
-        let found = checkpoint::read(&mut &*file, file_bytes, layout)?;
-        let has_pooler = found.has_pooler;
-        let load =
-            |(name, stored): (String, StoredTensor)| Ok((name, load_tensor(file, &stored, kind, device)?));
-        let tensors = found.tensors.into_iter().map(load).collect::<Result<_, WeightsError>>()?;
-        Ok(Self { tensors, has_pooler, kind })
+        let found = matched(&checkpoint::read(files)?, layout)?;
+        Ok(Self { files, stored: found.tensors, has_pooler: found.has_pooler, kind, device })
     }
 
     /// Whether a trained pooler is there.
@@ -60,30 +61,51 @@ impl Weights {
         self.has_pooler
     }
 
-    /// The dtype in which tensors are handed over.
+    /// The dtype of what is taken.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
+    /// Reads a tensor; each goes to one place.
+    pub fn take(&mut self, name: &str) -> Result<Tensor, WeightsError> {
+        let tensor = self.read(name, self.kind)?;
+        self.stored.remove(name);
+        Ok(tensor)
+    }
+
     /// As [`Self::take`], in float32.
     pub fn take_float32(&mut self, name: &str) -> Result<Tensor, WeightsError> {
-        Ok(self.take(name)?.f_to_kind(Kind::Float)?)
+        let tensor = self.read(name, Kind::Float)?;
+        self.stored.remove(name);
+        Ok(tensor)
     }
 
-    /// A tensor that several places use; it stays here as well.
+    /// Reads a tensor that several places use.
     pub fn share(&self, name: &str) -> Result<Tensor, WeightsError> {
-        let tensor = self.tensors.get(name).map(Tensor::shallow_clone);
-        tensor.ok_or_else(|| WeightsError::NotListed(name.to_owned()))
+        self.read(name, self.kind)
     }
 
-    /// Hands a tensor over; each goes to one place.
-    pub fn take(&mut self, name: &str) -> Result<Tensor, WeightsError> {
-        self.tensors.remove(name).ok_or_else(|| WeightsError::NotListed(name.to_owned()))
+    fn read(&self, name: &str, kind: Kind) -> Result<Tensor, WeightsError> {
+        let stored = self.stored.get(name).ok_or_else(|| WeightsError::NotListed(name.to_owned()))?;
+        load_tensor(&self.files[stored.file], stored, kind, self.device)
     }
 }
 
 fn load_tensor(
-    file: &File,
+    file: &WeightFile,
+    stored: &StoredTensor,
+    kind: Kind,
+    device: Device,
+) -> Result<Tensor, WeightsError> {
+    let shape = sizes(&stored.shape);
+    let span = load_span(file, stored, kind, device)?;
+    let Some(strides) = &stored.strides else { return Ok(span.f_reshape(shape)?) };
+    Ok(span.f_as_strided(shape, sizes(strides), 0)?.f_contiguous()?)
+}
+
+/// Every number from the first to the last of a tensor, as they lie in the file.
+fn load_span(
+    file: &WeightFile,
     stored: &StoredTensor,
     kind: Kind,
     device: Device,
@@ -95,10 +117,25 @@ fn load_tensor(
         // The checkpoint was accepted, so nothing but F32 is left.
         _ => Kind::Float,
     };
-    // The size was checked against the file's, so a hostile header cannot ask for more than is there.
-    let mut bytes = vec![0u8; stored.size_bytes as usize];
-    file.read_exact_at(&mut bytes, stored.start)?;
-    let shape: Vec<i64> = stored.shape.iter().map(|side| *side as i64).collect();
-    let tensor = Tensor::f_from_data_size(&bytes, &shape, stored_kind)?;
-    Ok(tensor.f_to_kind(kind)?.f_to_device(device)?)
+    let width = stored_kind.elt_size_in_bytes();
+    // The size was checked against the file's, so a hostile directory cannot ask for more than is there.
+    let n_numbers = stored.size_bytes as usize / width;
+    let span = Tensor::f_empty([n_numbers as i64], (kind, device))?;
+    let mut piece = vec![0u8; PIECE_BYTES.min(n_numbers * width)];
+    let mut done = 0;
+    while done < n_numbers {
+        let count = (n_numbers - done).min(PIECE_BYTES / width);
+        let piece = &mut piece[..count * width];
+        let read = file.file.read_exact_at(piece, stored.start + (done * width) as u64);
+        read.map_err(|source| CheckpointError::Io { file: file.name.clone(), source })?;
+        let numbers = Tensor::f_from_data_size(piece, &[count as i64], stored_kind)?;
+        // Converts and moves to the device in one step.
+        span.f_narrow(0, done as i64, count as i64)?.f_copy_(&numbers)?;
+        done += count;
+    }
+    Ok(span)
+}
+
+fn sizes(lengths: &[usize]) -> Vec<i64> {
+    lengths.iter().map(|length| *length as i64).collect()
 }

@@ -7,7 +7,7 @@ use super::encoder::Encoder;
 use super::fields::Fields;
 use super::parts::{
     Activation, ConstantRow, Embedding, Linear, Mask, Parameter, Pooler, PositionRule, Positions,
-    ProjectionPlace,
+    ProjectionPlace, Projections,
 };
 use super::{Architecture, ArchitectureError, MAX_POSITIONS, ROWS_MAX, WIDTH_MAX};
 
@@ -106,12 +106,17 @@ pub(super) fn big_bird(
         max_position_embeddings: 4096,
         ..Encoder::BASE
     };
-    fields.only("use_bias", &Value::from(true))?;
     let sizes = checked(fields, &defaults)?;
     let mut embedding = embedding(fields, &sizes, sizes.hidden_size, PositionRule::Place { offset: 0 })?;
     embedding.scale =
         fields.flag_or("rescale_embeddings", false)?.then(|| f64::from(sizes.hidden_size).sqrt());
     let mut found = assembled(model_type, &sizes, embedding);
+    let bias = fields.flag_or("use_bias", true)?;
+    for block in &mut found.blocks {
+        if let Projections::Separate(linears) = &mut block.attention.map.projections {
+            linears.iter_mut().for_each(|linear| linear.bias = bias);
+        }
+    }
     match fields.text_or("attention_type", "block_sparse")? {
         "original_full" => {}
         "block_sparse" => {

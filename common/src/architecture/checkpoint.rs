@@ -1,32 +1,13 @@
-//! The header of a safetensors file against the tensors that a config implies; no tensor is read.
+//! The tensors of some weight files against those that a config implies; no tensor is read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
 
 use super::{Layout, Parameter};
+use crate::checkpoint::{StoredTensor, StoredTensors, listed};
 
-/// Headers beyond this are refused; the largest real ones have a few MB.
-const HEADER_BYTES_MAX: u64 = 64 << 20;
-/// At most this many names are listed per kind of fault.
-const LISTED_MAX: usize = 20;
-
-/// Where one tensor of the encoder lies.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredTensor {
-    /// The number format.
-    pub dtype: Dtype,
-    /// The shape.
-    pub shape: Vec<usize>,
-    /// The first byte in the file.
-    pub start: u64,
-    /// The number of bytes.
-    pub size_bytes: u64,
-}
-
-/// The tensors of an encoder in a safetensors file, by their names in the family's own words.
+/// The tensors of an encoder, by their names in the family's own words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// Exactly the expected tensors, those of the pooler only where all of them are there.
@@ -35,88 +16,53 @@ pub struct Checkpoint {
     pub has_pooler: bool,
 }
 
-/// Why a file does not hold the encoder that its config describes.
+/// Why the weights are not those of the encoder that a config describes.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// The file could not be read.
-    #[error("cannot read the header")]
-    Io(#[from] std::io::Error),
-    /// Not safetensors, cut off, or inconsistent in itself.
-    #[error("not a sound safetensors file: {0}; fetch it again")]
-    Malformed(String),
-    /// No token embedding: the file belongs to another architecture.
+pub enum MatchError {
+    /// No token embedding: the weights belong to another architecture.
     #[error(
         "no tensor named \"{0}\", with or without a prefix; weights and config.json must come from one model"
     )]
     NoAnchor(&'static str),
     /// Several encoders, and no way to know which is meant.
-    #[error("several encoders in one file: {0}; keep one of them")]
+    #[error("several encoders in one checkpoint: {0}; keep one of them")]
     Ambiguous(String),
     /// Tensors are missing, unknown, misshapen or of a number format that cannot be used.
     #[error("weights and config.json disagree: {0}; take both files from one revision")]
     Mismatch(String),
 }
 
-/// Reads the header of a safetensors file of `file_bytes` bytes and finds the encoder in it.
+/// Finds the encoder among the tensors of a checkpoint.
 ///
 /// Task heads, position ids and a task prefix (`bert.` …) are ignored; `gamma` and `beta` of old checkpoints
 /// are `weight` and `bias`. All faults are reported in one error.
-pub fn read(source: &mut impl Read, file_bytes: u64, layout: &Layout) -> Result<Checkpoint, CheckpointError> {
-    let (data_start, header) = read_header(source, file_bytes)?;
-    let found = encoder_tensors(&header, data_start, layout)?;
-    matched(found, layout)
-}
-
-fn read_header(source: &mut impl Read, file_bytes: u64) -> Result<(u64, Metadata), CheckpointError> {
-    let malformed = |what: &str| CheckpointError::Malformed(what.to_owned());
-    if file_bytes < 8 {
-        return Err(malformed("shorter than 8 bytes"));
-    }
-    let mut length = [0u8; 8];
-    source.read_exact(&mut length)?;
-    let header_bytes = u64::from_le_bytes(length);
-    if header_bytes > HEADER_BYTES_MAX || header_bytes > file_bytes - 8 {
-        return Err(malformed("the header's length makes no sense"));
-    }
-    let mut header = Vec::new();
-    source.take(header_bytes).read_to_end(&mut header)?;
-    let metadata: Metadata =
-        serde_json::from_slice(&header).map_err(|error| CheckpointError::Malformed(error.to_string()))?;
-    let data_start = 8 + header_bytes;
-    match data_start.checked_add(metadata.data_len() as u64) {
-        Some(end) if end == file_bytes => Ok((data_start, metadata)),
-        Some(end) if end > file_bytes => Err(malformed("the file is cut off")),
-        _ => Err(malformed("there are bytes behind the last tensor")),
-    }
+pub fn matched(stored: &StoredTensors, layout: &Layout) -> Result<Checkpoint, MatchError> {
+    complete(encoder_tensors(stored, layout)?, layout)
 }
 
 /// The tensors that belong to the encoder, renamed.
 fn encoder_tensors(
-    header: &Metadata,
-    data_start: u64,
+    stored: &StoredTensors,
     layout: &Layout,
-) -> Result<BTreeMap<String, StoredTensor>, CheckpointError> {
-    let stored = header.tensors();
+) -> Result<BTreeMap<String, StoredTensor>, MatchError> {
     let anchors = layout.naming.anchors;
     let prefixes_of = |anchor: &&'static str| {
-        let mut prefixes: Vec<&str> = stored.keys().filter_map(|name| prefix(name, anchor)).collect();
+        let mut prefixes: Vec<&str> = stored.tensors.keys().filter_map(|name| prefix(name, anchor)).collect();
         prefixes.sort_unstable();
         prefixes
     };
     let anchor = anchors.iter().find(|anchor| !prefixes_of(anchor).is_empty()).unwrap_or(&anchors[0]);
     let prefixes = prefixes_of(anchor);
     let prefix = match prefixes[..] {
-        [] => return Err(CheckpointError::NoAnchor(anchor)),
+        [] => return Err(MatchError::NoAnchor(anchor)),
         [prefix] => prefix,
         _ => {
-            return Err(CheckpointError::Ambiguous(listed(
-                prefixes.iter().map(|p| format!("{p:?}")).collect(),
-            )));
+            return Err(MatchError::Ambiguous(listed(prefixes.iter().map(|p| format!("{p:?}")).collect())));
         }
     };
     let owned = owned(layout);
     let mut found = BTreeMap::new();
-    for (stored_name, info) in &stored {
+    for (stored_name, tensor) in &stored.tensors {
         let Some(name) = stored_name.strip_prefix(prefix) else { continue };
         // The same embedding under another of its names.
         let is_alias = anchors.contains(&name) && name != *anchor;
@@ -125,15 +71,8 @@ fn encoder_tensors(
             continue;
         }
         let name = if name == *anchor { anchors[0] } else { name };
-        let (start, end) = info.data_offsets;
-        let tensor = StoredTensor {
-            dtype: info.dtype,
-            shape: info.shape.clone(),
-            start: data_start + start as u64,
-            size_bytes: (end - start) as u64,
-        };
-        if found.insert(modern(name), tensor).is_some() {
-            return Err(CheckpointError::Mismatch(format!("tensor \"{}\" is there twice", modern(name))));
+        if found.insert(modern(name), tensor.clone()).is_some() {
+            return Err(MatchError::Mismatch(format!("tensor \"{}\" is there twice", modern(name))));
         }
     }
     Ok(found)
@@ -157,7 +96,7 @@ fn modern(name: &str) -> String {
     renamed.unwrap_or_else(|| name.to_owned())
 }
 
-fn matched(found: BTreeMap<String, StoredTensor>, layout: &Layout) -> Result<Checkpoint, CheckpointError> {
+fn complete(found: BTreeMap<String, StoredTensor>, layout: &Layout) -> Result<Checkpoint, MatchError> {
     let is_pooler = |name: &str| layout.pooler.iter().any(|expected| expected.name == name);
     // Part of a pooler is a fault, none of it is not.
     let has_pooler = found.keys().any(|name| is_pooler(name));
@@ -193,16 +132,9 @@ fn matched(found: BTreeMap<String, StoredTensor>, layout: &Layout) -> Result<Che
         .map(|(kind, names)| format!("{kind}: {}", listed(names)))
         .collect();
     if !faults.is_empty() {
-        return Err(CheckpointError::Mismatch(faults.join("; ")));
+        return Err(MatchError::Mismatch(faults.join("; ")));
     }
     Ok(Checkpoint { tensors: found, has_pooler })
-}
-
-fn listed(mut names: Vec<String>) -> String {
-    let more = names.len().saturating_sub(LISTED_MAX);
-    names.truncate(LISTED_MAX);
-    let names = names.join(", ");
-    if more == 0 { names } else { format!("{names} and {more} more") }
 }
 
 #[cfg(test)]
@@ -224,38 +156,28 @@ mod tests {
         }
     }
 
-    fn file(tensors: &[(&str, &str, &[usize])]) -> Vec<u8> {
-        let mut header = serde_json::Map::new();
-        let mut end = 0;
-        for (name, dtype, shape) in tensors {
-            let width = if *dtype == "I64" { 8 } else { 4 };
-            let start = end;
-            end += shape.iter().product::<usize>() * width;
-            header.insert(
-                (*name).into(),
-                serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}),
-            );
-        }
-        let header = serde_json::Value::Object(header).to_string();
-        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.resize(bytes.len() + end, 0);
-        bytes
-    }
-
-    fn read_bytes(bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
-        read(&mut &bytes[..], bytes.len() as u64, &layout())
+    fn matched_among(tensors: &[(&str, Dtype, &[usize])]) -> Result<Checkpoint, MatchError> {
+        let tensor = |dtype, shape: &[usize]| StoredTensor {
+            file: 0,
+            dtype,
+            shape: shape.to_vec(),
+            strides: None,
+            start: 0,
+            size_bytes: 0,
+        };
+        let tensors = tensors.iter().map(|(name, dtype, shape)| ((*name).to_owned(), tensor(*dtype, shape)));
+        matched(&StoredTensors { tensors: tensors.collect() }, &layout())
     }
 
     #[test]
     fn prefixes_old_names_heads_and_buffers_do_not_matter() {
-        let bytes = file(&[
-            ("bert.embeddings.word.weight", "F32", &[4, 2]),
-            ("bert.embeddings.position_ids", "I64", &[1, 4]),
-            ("bert.encoder.norm.gamma", "F32", &[2]),
-            ("cls.predictions.bias", "F32", &[4]),
-        ]);
-        let found = read_bytes(&bytes).expect("complete");
+        let found = matched_among(&[
+            ("bert.embeddings.word.weight", Dtype::F32, &[4, 2]),
+            ("bert.embeddings.position_ids", Dtype::I64, &[1, 4]),
+            ("bert.encoder.norm.gamma", Dtype::F32, &[2]),
+            ("cls.predictions.bias", Dtype::F32, &[4]),
+        ])
+        .expect("complete");
         let names: Vec<&str> = found.tensors.keys().map(String::as_str).collect();
         assert_eq!(names, ["embeddings.word.weight", "encoder.norm.weight"]);
         assert!(!found.has_pooler);
@@ -263,11 +185,11 @@ mod tests {
 
     #[test]
     fn an_embedding_may_be_stored_under_either_name_or_both() {
-        let (word, norm) = (&[4usize, 2][..], ("x.encoder.norm.weight", "F32", &[2usize][..]));
+        let (word, norm) = (&[4usize, 2][..], ("x.encoder.norm.weight", Dtype::F32, &[2usize][..]));
         let names = ["x.embeddings.word.weight", "x.encoder.word.weight"];
         for names in [&names[..1], &names[1..], &names[..]] {
-            let embeddings = names.iter().map(|name| (*name, "F32", word));
-            let found = read_bytes(&file(&embeddings.chain([norm]).collect::<Vec<_>>())).expect("complete");
+            let embeddings = names.iter().map(|name| (*name, Dtype::F32, word));
+            let found = matched_among(&embeddings.chain([norm]).collect::<Vec<_>>()).expect("complete");
             let found: Vec<&str> = found.tensors.keys().map(String::as_str).collect();
             assert_eq!(found, ["embeddings.word.weight", "encoder.norm.weight"], "{names:?}");
         }
@@ -275,17 +197,17 @@ mod tests {
 
     #[test]
     fn all_faults_come_in_one_error() {
-        let check = |tensors: &[(&str, &str, &[usize])], expected: &[&str]| {
-            let error = read_bytes(&file(tensors)).expect_err("faulty").to_string();
+        let check = |tensors: &[(&str, Dtype, &[usize])], expected: &[&str]| {
+            let error = matched_among(tensors).expect_err("faulty").to_string();
             for part in expected {
                 assert!(error.contains(part), "{part:?} not in {error}");
             }
         };
         check(
             &[
-                ("embeddings.word.weight", "F32", &[4, 3]),
-                ("encoder.extra", "F32", &[1]),
-                ("pooler.bias", "F32", &[2]),
+                ("embeddings.word.weight", Dtype::F32, &[4, 3]),
+                ("encoder.extra", Dtype::F32, &[1]),
+                ("pooler.bias", Dtype::F32, &[2]),
             ],
             &[
                 "missing: \"encoder.norm.weight\", \"pooler.weight\"",
@@ -293,26 +215,17 @@ mod tests {
                 "\"embeddings.word.weight\" is [4, 3] but config.json implies [4, 2]",
             ],
         );
-        check(&[("lm_head.weight", "F32", &[1])], &["no tensor named \"embeddings.word.weight\""]);
+        check(&[("lm_head.weight", Dtype::F32, &[1])], &["no tensor named \"embeddings.word.weight\""]);
         check(
-            &[("a.embeddings.word.weight", "F32", &[4, 2]), ("b.embeddings.word.weight", "F32", &[4, 2])],
+            &[
+                ("a.embeddings.word.weight", Dtype::F32, &[4, 2]),
+                ("b.embeddings.word.weight", Dtype::F32, &[4, 2]),
+            ],
             &["several encoders", "\"a.\", \"b.\""],
         );
         check(
-            &[("embeddings.word.weight", "I32", &[4, 2]), ("encoder.norm.weight", "F32", &[2])],
+            &[("embeddings.word.weight", Dtype::I32, &[4, 2]), ("encoder.norm.weight", Dtype::F32, &[2])],
             &["\"embeddings.word.weight\" is I32"],
         );
-    }
-
-    #[test]
-    fn damaged_files_are_refused() {
-        let sound = file(&[("embeddings.word.weight", "F32", &[4, 2]), ("encoder.norm.weight", "F32", &[2])]);
-        assert!(read_bytes(&sound).is_ok());
-        for length in 0..sound.len() {
-            assert!(read_bytes(&sound[..length]).is_err(), "cut to {length}");
-        }
-        assert!(read_bytes(&[&sound[..], &[0]].concat()).is_err());
-        let huge = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
-        assert!(read_bytes(&huge).is_err());
     }
 }

@@ -90,6 +90,8 @@ fn model(id: &str) -> PinnedModel {
             max_length: 16,
             has_pooler: false,
             stored_dtype: "float32".to_owned(),
+
+            tokenizer: "none".into(),
         },
     }
 }

@@ -83,14 +83,14 @@ impl Transformer {
     }
 }
 
-fn pooler(weights: &mut Weights, stored: &parts::Pooler) -> Result<Pooler, WeightsError> {
+fn pooler(weights: &mut Weights<'_>, stored: &parts::Pooler) -> Result<Pooler, WeightsError> {
     let dense = Linear::load(weights, &stored.dense)?;
     let activation: Activation = stored.activation;
     Ok(Box::new(move |first: &Tensor| activated(dense.forward(first)?, activation)))
 }
 
 impl Norms {
-    fn load<T>(weights: &mut Weights, stored: &Sublayer<T>) -> Result<Self, WeightsError> {
+    fn load<T>(weights: &mut Weights<'_>, stored: &Sublayer<T>) -> Result<Self, WeightsError> {
         let mut norm =
             |norm: &Option<parts::Norm>| norm.as_ref().map(|norm| Norm::load(weights, norm)).transpose();
         Ok(Self { before: norm(&stored.before)?, inside: norm(&stored.inside)?, after: norm(&stored.after)? })
@@ -118,7 +118,7 @@ fn applied(norm: &Option<Norm>, x: &Tensor) -> Result<Tensor, TchError> {
 }
 
 impl Block {
-    fn load(weights: &mut Weights, stored: &parts::Block) -> Result<Self, WeightsError> {
+    fn load(weights: &mut Weights<'_>, stored: &parts::Block) -> Result<Self, WeightsError> {
         Ok(Self {
             attention_norms: Norms::load(weights, &stored.attention)?,
             attention: Attention::load(weights, &stored.attention.map)?,

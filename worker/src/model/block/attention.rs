@@ -58,7 +58,7 @@ struct Alibi {
 
 impl Attention {
     /// Takes the maps and norms.
-    pub fn load(weights: &mut Weights, stored: &parts::Attention) -> Result<Self, WeightsError> {
+    pub fn load(weights: &mut Weights<'_>, stored: &parts::Attention) -> Result<Self, WeightsError> {
         let (weight, mut bias) = linear::take_projections(weights, stored)?;
         let scores = match &stored.scores {
             parts::Scores::Products => Scores::Products,

@@ -18,7 +18,7 @@ pub struct Convolution {
 
 impl Convolution {
     /// Takes the kernel and the norm.
-    pub fn load(weights: &mut Weights, stored: &parts::Convolution) -> Result<Self, WeightsError> {
+    pub fn load(weights: &mut Weights<'_>, stored: &parts::Convolution) -> Result<Self, WeightsError> {
         Ok(Self {
             weight: weights.take(&stored.weight.name)?,
             bias: weights.take(&stored.bias.name)?,

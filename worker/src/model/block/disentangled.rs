@@ -23,7 +23,7 @@ impl Disentangled {
     ///
     /// `content` is the fused map of queries, keys and values, which files may share with positions.
     pub fn load(
-        weights: &mut Weights,
+        weights: &mut Weights<'_>,
         stored: &parts::Disentangled,
         attention: &parts::Attention,
         (weight, bias): (&Tensor, Option<&Tensor>),

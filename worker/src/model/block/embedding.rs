@@ -21,7 +21,7 @@ pub struct Embedding {
 
 impl Embedding {
     /// Takes the tables.
-    pub fn load(weights: &mut Weights, stored: &parts::Embedding) -> Result<Self, WeightsError> {
+    pub fn load(weights: &mut Weights<'_>, stored: &parts::Embedding) -> Result<Self, WeightsError> {
         let tokens = weights.take(&stored.tokens.name)?;
         let mut shift: Option<Tensor> = None;
         for constant in &stored.constants {

@@ -16,7 +16,7 @@ pub enum FeedForward {
 
 impl FeedForward {
     /// Takes the maps.
-    pub fn load(weights: &mut Weights, stored: &parts::FeedForward) -> Result<Self, WeightsError> {
+    pub fn load(weights: &mut Weights<'_>, stored: &parts::FeedForward) -> Result<Self, WeightsError> {
         match stored {
             parts::FeedForward::Dense(dense) => Dense::load(weights, dense).map(Self::Dense),
             parts::FeedForward::Experts { router, experts, per_token } => {
@@ -46,7 +46,7 @@ pub struct Dense {
 }
 
 impl Dense {
-    fn load(weights: &mut Weights, stored: &parts::DenseFeedForward) -> Result<Self, WeightsError> {
+    fn load(weights: &mut Weights<'_>, stored: &parts::DenseFeedForward) -> Result<Self, WeightsError> {
         let (weight, bias) = linear::take_inner(weights, &stored.inner)?;
         let gated = match &stored.inner {
             Inner::Plain(_) => false,

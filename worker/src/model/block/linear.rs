@@ -16,7 +16,7 @@ pub struct Linear {
 
 impl Linear {
     /// Takes a map as it is stored.
-    pub fn load(weights: &mut Weights, stored: &parts::Linear) -> Result<Self, WeightsError> {
+    pub fn load(weights: &mut Weights<'_>, stored: &parts::Linear) -> Result<Self, WeightsError> {
         let (weight, bias) = take(weights, stored)?;
         Ok(Self::new(weight, bias)?)
     }
@@ -50,7 +50,10 @@ impl Linear {
 }
 
 /// The weight [out, in] and the bias of a map.
-pub fn take(weights: &mut Weights, stored: &parts::Linear) -> Result<(Tensor, Option<Tensor>), WeightsError> {
+pub fn take(
+    weights: &mut Weights<'_>,
+    stored: &parts::Linear,
+) -> Result<(Tensor, Option<Tensor>), WeightsError> {
     let weight = weights.take(&stored.weight_name())?;
     let weight = if stored.transposed { weight.f_transpose(0, 1)?.f_contiguous()? } else { weight };
     let bias = stored.bias.then(|| weights.take(&stored.bias_name())).transpose()?;
@@ -59,7 +62,7 @@ pub fn take(weights: &mut Weights, stored: &parts::Linear) -> Result<(Tensor, Op
 
 /// Queries, keys and values as one weight [(heads + 2 key heads) · width, d] in that order, and its bias.
 pub fn take_projections(
-    weights: &mut Weights,
+    weights: &mut Weights<'_>,
     attention: &parts::Attention,
 ) -> Result<(Tensor, Option<Tensor>), WeightsError> {
     match &attention.projections {
@@ -93,7 +96,10 @@ fn concatenated(rows: &Tensor, attention: &parts::Attention) -> Result<Tensor, T
 }
 
 /// Gate and what it multiplies as one weight, the gate first; or the one map that there is.
-pub fn take_inner(weights: &mut Weights, inner: &Inner) -> Result<(Tensor, Option<Tensor>), WeightsError> {
+pub fn take_inner(
+    weights: &mut Weights<'_>,
+    inner: &Inner,
+) -> Result<(Tensor, Option<Tensor>), WeightsError> {
     match inner {
         Inner::Plain(linear) | Inner::GatedFused { linear, gate_first: true } => take(weights, linear),
         Inner::Gated { gate, up } => take_side_by_side(weights, [gate, up]),
@@ -110,7 +116,7 @@ pub fn take_inner(weights: &mut Weights, inner: &Inner) -> Result<(Tensor, Optio
 
 /// Several maps of the same input as one, their outputs side by side: one large product, not many.
 fn take_side_by_side<'a>(
-    weights: &mut Weights,
+    weights: &mut Weights<'_>,
     linears: impl IntoIterator<Item = &'a parts::Linear>,
 ) -> Result<(Tensor, Option<Tensor>), WeightsError> {
     let (mut all, mut biases) = (Vec::new(), Vec::new());

@@ -19,7 +19,7 @@ pub struct Norm {
 
 impl Norm {
     /// Takes `{name}.weight` and `{name}.bias`, as far as the norm has them.
-    pub fn load(weights: &mut Weights, stored: &parts::Norm) -> Result<Self, WeightsError> {
+    pub fn load(weights: &mut Weights<'_>, stored: &parts::Norm) -> Result<Self, WeightsError> {
         let mut taken = |part: &str| weights.take_float32(&format!("{}.{part}", stored.name));
         let weight = match stored.weight {
             NormWeight::None => None,
@@ -31,7 +31,7 @@ impl Norm {
     }
 
     /// As [`Self::load`] of weights that other blocks use as well.
-    pub fn shared(weights: &Weights, stored: &parts::Norm) -> Result<Self, WeightsError> {
+    pub fn shared(weights: &Weights<'_>, stored: &parts::Norm) -> Result<Self, WeightsError> {
         let shared = |part: &str| -> Result<Tensor, WeightsError> {
             Ok(weights.share(&format!("{}.{part}", stored.name))?.f_to_kind(Kind::Float)?)
         };
@@ -69,7 +69,7 @@ pub struct HeadNorm {
 impl HeadNorm {
     /// Takes the weights; `head_dim` is the width of a head.
     pub fn load(
-        weights: &mut Weights,
+        weights: &mut Weights<'_>,
         stored: &parts::HeadNorm,
         head_dim: u32,
     ) -> Result<Self, WeightsError> {

@@ -15,7 +15,7 @@ pub struct RelativeBias {
 
 impl RelativeBias {
     /// Takes the table.
-    pub fn load(weights: &mut Weights, stored: &parts::RelativeBias) -> Result<Self, WeightsError> {
+    pub fn load(weights: &mut Weights<'_>, stored: &parts::RelativeBias) -> Result<Self, WeightsError> {
         Ok(Self {
             table: weights.take(&stored.table.name)?,
             n_buckets: i64::from(stored.n_buckets),
