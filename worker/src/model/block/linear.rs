@@ -119,14 +119,14 @@ fn take_side_by_side<'a>(
     weights: &mut Weights<'_>,
     linears: impl IntoIterator<Item = &'a parts::Linear>,
 ) -> Result<(Tensor, Option<Tensor>), WeightsError> {
-    let (mut all, mut biases) = (Vec::new(), Vec::new());
-    for linear in linears {
-        let (weight, bias) = take(weights, linear)?;
-        all.push(weight);
-        biases.extend(bias);
-    }
-    let bias = if biases.is_empty() { None } else { Some(Tensor::f_cat(&biases, 0)?) };
-    Ok((Tensor::f_cat(&all, 0)?, bias))
+    // No family has maps that are stored [in, out] and apart.
+    let linears: Vec<&parts::Linear> = linears.into_iter().collect();
+    let names: Vec<String> = linears.iter().map(|linear| linear.weight_name()).collect();
+    let biased = linears.iter().filter(|linear| linear.bias).map(|linear| linear.bias_name());
+    let biases: Vec<String> = biased.collect();
+    let weight = weights.take_stacked(&names)?;
+    let bias = if biases.is_empty() { None } else { Some(weights.take_stacked(&biases)?) };
+    Ok((weight, bias))
 }
 
 /// Counts rows, so that a test can tell whether padding is computed.
