@@ -199,3 +199,80 @@ fn the_binary_refuses_bad_input_with_code_2() {
     check(&[("--max-length", "2")], "no room");
     check(&[("--device", "cuda:99")], "cuda:99 is not usable");
 }
+
+fn fixture(name: &str) -> String {
+    models().join(name).to_str().expect("utf-8").to_owned()
+}
+
+#[test]
+fn the_binary_verifies_a_model_against_stored_results() {
+    let golden = |name: &str| format!("{}/golden.safetensors", fixture(name));
+    let verify = |model: &str, stored: &str| {
+        worker(&["verify-model", &fixture(model), "--golden", &golden(stored), "--device", "cpu", "--json"])
+    };
+    let run = verify("open/mpnet", "open/mpnet");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let report: Value = serde_json::from_slice(&run.stdout).expect("json");
+    let layers = report["layers"].as_array().expect("an array");
+    assert_eq!((report["passed"].as_bool(), layers.len()), (Some(true), 5 * 4));
+    assert!(layers.iter().all(|layer| layer["cosine"].as_f64().expect("a number") > 0.999_999));
+    // The same sizes, other weights.
+    let run = verify("more/llama-linear", "more/llama-yarn");
+    let message = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(matches!(run.status.code(), Some(1 | 2)), "{message}");
+    let run = verify("open/mpnet", "more/opt-350m");
+    let message = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(2), "{message}");
+    assert!(message.contains("has layers of widths"), "{message}");
+}
+
+#[test]
+fn the_binary_says_what_a_model_is() {
+    let inspect = |name: &str| -> Value {
+        let run = worker(&["inspect", &fixture(name), "--json"]);
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        serde_json::from_slice(&run.stdout).expect("json")
+    };
+    let llama = inspect("open/llama");
+    assert_eq!((&llama["model_type"], &llama["final_norm"]), (&"llama".into(), &true.into()));
+    assert_eq!(llama["layer_names"][0], "embed");
+    assert_eq!(llama["layer_names"][1], "block.1");
+    assert_eq!(llama["tokenizer"], "tokenizer.json");
+    let uneven = inspect("more/opt-350m");
+    let widths = uneven["layer_widths"].as_array().expect("an array");
+    assert_ne!(widths.first(), widths.last());
+    assert_eq!(uneven["final_norm"], false);
+    let poolings = inspect("variants/bert-relu-nopooler")["poolings"].to_string();
+    assert!(!poolings.contains("pooler"), "{poolings}");
+}
+
+#[test]
+fn layers_of_different_widths_are_written_apart_and_compared() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("utf-8").to_owned();
+    let (texts, output, matrices) = (fixture("texts_few.txt"), path("out.safetensors"), path("matrices"));
+    let run = worker(&[
+        "embed",
+        "--model",
+        &fixture("more/opt-350m"),
+        "--texts",
+        &texts,
+        "--pooling",
+        "mean",
+        "--output",
+        &output,
+        "--device",
+        "cpu",
+    ]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let content = fs::read(&output).expect("written");
+    let file = SafeTensors::deserialize(&content).expect("sound");
+    let golden = Golden::of("more/opt-350m");
+    for (layer, expected) in golden.rows[&Pooling::Mean].iter().enumerate() {
+        let found = golden::floats(&file, &format!("mean.layer{layer}")).expect("there");
+        assert!(relative_error(&found, expected) <= FLOAT32_ERROR_MAX, "layer {layer}");
+    }
+    let run = worker(&["similarity", "--input", &output, "--metrics", "CKA,RSA", "--output", &matrices]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(Path::new(&matrices).join("CKA.npy").is_file());
+}

@@ -98,8 +98,8 @@ pub fn run(args: &VerifyModelArgs) -> Result<(), CommandError> {
         })?;
     let errors = compared(&pooled, &golden);
     let tolerance = args.tolerance.unwrap_or_else(|| tolerance(dtype, extractor.n_layers() - 1));
-    // A NaN is beyond every tolerance.
-    let n_beyond = errors.iter().filter(|error| !(error.relative <= tolerance)).count();
+    // Counted this way round, a NaN is beyond every tolerance.
+    let n_beyond = errors.len() - errors.iter().filter(|error| error.relative <= tolerance).count();
     if args.json {
         println!("{:#}", as_json(&args.model, &model.facts.model_type, dtype, tolerance, &errors));
     } else {
@@ -147,10 +147,8 @@ fn layer_error<'a>(
         let (mut products, mut found_norm, mut stored_norm) = (0.0, 0.0, 0.0);
         for (a, b) in found.iter().zip(stored).map(|(a, b)| (f64::from(*a), f64::from(*b))) {
             difference += (a - b) * (a - b);
-            // `max` would hide a NaN, and so would the next number.
-            if !max_abs.is_nan() && !((a - b).abs() <= max_abs) {
-                max_abs = (a - b).abs();
-            }
+            // `max` would hide a NaN.
+            max_abs = if max_abs.is_nan() || (a - b).abs() <= max_abs { max_abs } else { (a - b).abs() };
             products += a * b;
             found_norm += a * a;
             stored_norm += b * b;
