@@ -216,10 +216,11 @@ fn the_binary_verifies_a_model_against_stored_results() {
     let layers = report["layers"].as_array().expect("an array");
     assert_eq!((report["passed"].as_bool(), layers.len()), (Some(true), 5 * 4));
     assert!(layers.iter().all(|layer| layer["cosine"].as_f64().expect("a number") > 0.999_999));
-    // The same sizes, other weights.
-    let run = verify("more/llama-linear", "more/llama-yarn");
-    let message = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(matches!(run.status.code(), Some(1 | 2)), "{message}");
+    let (model, stored) = (fixture("open/mpnet"), golden("open/mpnet"));
+    let strict =
+        worker(&["verify-model", &model, "--golden", &stored, "--device", "cpu", "--tolerance", "1e-12"]);
+    assert_eq!(strict.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&strict.stdout).contains("beyond the tolerance"));
     let run = verify("open/mpnet", "more/opt-350m");
     let message = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!(run.status.code(), Some(2), "{message}");

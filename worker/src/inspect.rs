@@ -4,6 +4,7 @@ use clap::Args;
 use lsa_common::failure::FailureClass;
 use lsa_common::model::{Dtype, PinnedModel, Pooling};
 use lsa_common::model_source::{self, Description, ModelSourceError};
+use lsa_common::tokenize::TokenizerFiles;
 use serde_json::json;
 
 use crate::config::CommandError;
@@ -87,8 +88,8 @@ fn memory_bytes(model: &PinnedModel, dtype: Dtype) -> u64 {
 }
 
 fn tokenizer_files(model: &PinnedModel) -> Vec<&str> {
-    let other = |name: &str| name == model_source::CONFIG || model_source::is_weights(name);
-    model.files.iter().map(|file| file.name.as_str()).filter(|name| !other(name)).collect()
+    let of_tokenizer = |name: &&str| TokenizerFiles::knows(name) && *name != model_source::CONFIG;
+    model.files.iter().map(|file| file.name.as_str()).filter(of_tokenizer).collect()
 }
 
 fn as_json(model: &PinnedModel, layers: &[Layer]) -> serde_json::Value {
