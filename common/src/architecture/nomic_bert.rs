@@ -10,7 +10,9 @@ use super::parts::{
     Linear, Parameter, Pooler, Projections, Sublayer,
 };
 use super::rotary::RotaryDefaults;
-use super::{Architecture, ArchitectureError, ROWS_MAX, rotary};
+use super::{
+    Architecture, ArchitectureError, BLOCKS_MAX, INNER_MAX, MAX_POSITIONS, ROWS_MAX, WIDTH_MAX, rotary,
+};
 
 const ANCHOR: &[&str] = &["embeddings.word_embeddings.weight"];
 
@@ -19,14 +21,7 @@ pub(super) fn architecture(
     model_type: &'static str,
     fields: &Fields<'_>,
 ) -> Result<Architecture, ArchitectureError> {
-    fields.only("prenorm", &Value::from(false))?;
-    let defaults = Encoder {
-        vocab_size: 30528,
-        hidden_act: Activation::Silu,
-        max_position_embeddings: 2048,
-        ..Encoder::BASE
-    };
-    let sizes = Encoder::read(fields, &defaults)?;
+    let sizes = nomic_sizes(fields)?;
     let (width, inner) = (sizes.hidden_size, sizes.intermediate_size);
     let mut found = embedded(model_type, fields, &sizes, (2, "emb_ln", 1000.0))?;
     for block in 0..sizes.num_hidden_layers {
@@ -45,6 +40,44 @@ pub(super) fn architecture(
     }
     found.pooler = Some(pooler(width));
     Ok(found)
+}
+
+/// The sizes by their names in the Python library, or by those of GPT-2, which the files on the hub have.
+fn nomic_sizes(fields: &Fields<'_>) -> Result<Encoder, ArchitectureError> {
+    for (field, supported) in [
+        ("prenorm", Value::from(false)),
+        ("qkv_proj_bias", Value::from(false)),
+        ("mlp_fc1_bias", Value::from(false)),
+        ("mlp_fc2_bias", Value::from(false)),
+        ("rotary_emb_interleaved", Value::from(false)),
+        ("use_rms_norm", Value::from(false)),
+        ("activation_function", Value::from("swiglu")),
+    ] {
+        fields.only(field, &supported)?;
+    }
+    fields.absent("rotary_scaling_factor")?;
+    fields.absent("rotary_emb_scale_base")?;
+    if fields.number_or("rotary_emb_fraction", 1.0)? != 1.0 {
+        return Err(fields.refused("rotary_emb_fraction", "1"));
+    }
+    let count = |names: &[&'static str], max, default| fields.count_or(fields.spelling(names), max, default);
+    let heads = fields.spelling(&["num_attention_heads", "n_head"]);
+    let positions = count(&["max_position_embeddings", "n_positions"], MAX_POSITIONS, 2048)?;
+    // Beyond the length of training, the code beside the files on the hub changes the angles.
+    let trained = fields.count_or("max_trained_positions", MAX_POSITIONS, positions)?;
+    let sizes = Encoder {
+        vocab_size: fields.count_or("vocab_size", ROWS_MAX, 30528)?,
+        hidden_size: count(&["hidden_size", "n_embd"], WIDTH_MAX, 768)?,
+        num_hidden_layers: count(&["num_hidden_layers", "n_layer"], BLOCKS_MAX, 12)?,
+        num_attention_heads: fields.count_or(heads, WIDTH_MAX, 12)?,
+        intermediate_size: count(&["intermediate_size", "n_inner"], INNER_MAX, 3072)?,
+        hidden_act: fields.activation_or("hidden_act", "silu")?,
+        max_position_embeddings: positions.min(trained),
+        layer_norm_eps: fields
+            .epsilon_or(fields.spelling(&["layer_norm_eps", "layer_norm_epsilon"]), 1e-12)?,
+    };
+    fields.divides(heads, sizes.num_attention_heads, "hidden_size", sizes.hidden_size)?;
+    Ok(sizes)
 }
 
 /// A gated feed-forward block, stored as one map; biases in attention and on the way back.
@@ -140,4 +173,25 @@ fn attention(sizes: &Encoder, [qkv, out]: [String; 2], [bias_in, bias_out]: [boo
 
 fn pooler(width: u32) -> Pooler {
     Pooler { dense: Linear::new("pooler.dense", width, width, true), activation: Activation::Tanh }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+
+    #[test]
+    fn files_on_the_hub_have_the_names_of_gpt_2() {
+        let config = r#"{"model_type": "nomic_bert", "n_embd": 64, "n_head": 4, "n_inner": 96, "n_layer": 3,
+            "n_positions": 8192, "max_trained_positions": 2048, "layer_norm_epsilon": 1e-12, "vocab_size": 128,
+            "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0, "rotary_scaling_factor": null, "prenorm": false,
+            "activation_function": "swiglu", "qkv_proj_bias": false}"#;
+        let found = read(config.as_bytes()).expect("supported");
+        assert_eq!((found.hidden_size, found.n_layers(), found.position_limit), (64, 4, Some(2048)));
+        let inner =
+            found.layout().tensors.into_iter().find(|tensor| tensor.name.ends_with("0.mlp.fc11.weight"));
+        assert_eq!(inner.expect("there").shape, [96, 64]);
+        let biased = config.replace("\"qkv_proj_bias\": false", "\"qkv_proj_bias\": true");
+        let error = read(biased.as_bytes()).expect_err("no implementation").to_string();
+        assert!(error.contains("\"qkv_proj_bias\" is true"), "{error}");
+    }
 }
