@@ -20,11 +20,9 @@ use crate::id::Digest;
 use crate::model::{PinnedFile, PinnedModel};
 use crate::tokenize::{TokenizeError, Tokenizer, TokenizerFiles};
 
-use weights::FoundWeights;
+use weights::{FoundWeights, is_weights_to_load};
 
 pub use hub_cache::HubCache;
-pub use weights::is_weights;
-use weights::is_weights_to_load;
 
 /// The config.
 pub const CONFIG: &str = "config.json";

@@ -423,7 +423,7 @@ fn a_model_is_pinned_and_opened_in_each_form_the_preferred_one_first() {
         // Every form that is preferred less is there too.
         let (folder, model) = model_with(&forms[place..].concat());
         let pinned = model.pin().unwrap_or_else(|error| panic!("{form:?}: {}", chain(&error)));
-        let weights = |name: &&str| model_source::is_weights(name);
+        let weights = |name: &&str| is_weights(name);
         let names: Vec<&str> = pinned.files.iter().map(|file| file.name.as_str()).filter(weights).collect();
         let mut expected = form.to_vec();
         expected.sort_unstable();
@@ -497,7 +497,12 @@ fn pinned_names_do_not_leave_the_folder() {
         assert!(matches!(error, ModelSourceError::MalformedName(_)), "{error}");
     }
     let mut without = pinned;
-    without.files.retain(|file| !model_source::is_weights(&file.name));
+    without.files.retain(|file| !is_weights(&file.name));
     let error = model_source::open_verified(&without, folder.path()).err().expect("no weights");
     assert!(matches!(error, ModelSourceError::Weights { .. }), "{error}");
+}
+
+/// Whether a pinned file is one of the weights, or their index.
+fn is_weights(name: &str) -> bool {
+    [".safetensors", ".bin", ".index.json"].iter().any(|end| name.ends_with(end))
 }

@@ -41,10 +41,7 @@ fn defaults(model_type: &str) -> Defaults {
             let feed_forward_proj = "relu";
             Defaults { vocab_size: 32128, d_ff: 2048, num_layers: 6, num_heads: 8, feed_forward_proj }
         }
-        "mt5" => {
-            let feed_forward_proj = "gated-gelu";
-            Defaults { vocab_size: 250_112, d_ff: 1024, num_layers: 8, num_heads: 6, feed_forward_proj }
-        }
+        // mT5 and UMT5.
         _ => {
             let feed_forward_proj = "gated-gelu";
             Defaults { vocab_size: 250_112, d_ff: 1024, num_layers: 8, num_heads: 6, feed_forward_proj }

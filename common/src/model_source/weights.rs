@@ -42,11 +42,6 @@ pub(super) struct FoundWeights {
     pub index: Option<Index>,
 }
 
-/// Whether a file of a pinned model is one of its weights, or their index.
-pub fn is_weights(name: &str) -> bool {
-    is_index(name) || is_weights_to_load(name)
-}
-
 /// Whether a file of a pinned model is one of its weights, and in the folder itself.
 pub(super) fn is_weights_to_load(name: &str) -> bool {
     (is_weight_file(name) || name == exported_graph::GRAPH) && !name.contains('/')
