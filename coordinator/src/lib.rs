@@ -29,7 +29,6 @@ pub mod result;
 pub mod results;
 pub mod rpc;
 pub mod scheduler;
-pub mod suggest;
 pub mod survey;
 pub mod unpickle;
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::grid::{Fault, Place};
-use crate::suggest;
+use lsa_common::suggest;
 
 /// Where everything is kept, and what computes; `run` and `plan` share these.
 #[derive(Args, Clone, Debug, Default)]

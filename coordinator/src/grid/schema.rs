@@ -13,7 +13,7 @@ use super::name::slug;
 use super::table::{Table, one_of};
 use super::tree::{Node, Value};
 use super::{DataSettings, ExtractionSettings, Grid, ModelName, RunSettings, Sampling, SimilaritySettings};
-use crate::suggest;
+use lsa_common::suggest;
 
 const ROOT: &[&str] = &["name", "grid", "data", "extraction", "similarity", "run", "experiment"];
 const GRID: &[&str] = &["models", "pooling", "datasets"];

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::fault::{Faults, Place, shown};
 use super::schema::belongs;
 use super::tree::{Entry, Node, Value};
-use crate::suggest;
+use lsa_common::suggest;
 
 /// A table with the keys that it may have.
 pub(super) struct Table<'t> {
