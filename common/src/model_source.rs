@@ -1,7 +1,7 @@
 //! Where a model's files are: a folder, or the local Hugging Face cache; never the network.
 //!
 //! [`find`] gives a folder, [`ModelFolder::pin`] digests the files that matter and reads their headers,
-//! [`open_verified`] opens them again later and refuses any file that has changed since.
+//! [`open`] opens them again later, and [`OpenModel::verify_while`] refuses any file that has changed since.
 
 mod facts;
 mod hub_cache;
@@ -10,6 +10,7 @@ mod weights;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::architecture::checkpoint::{Checkpoint, MatchError, matched};
 use crate::architecture::{self, Architecture, ArchitectureError, Layout};
@@ -365,21 +366,20 @@ impl ModelFolder {
     }
 }
 
-/// The files of a pinned model, open, and found to be what was pinned.
-pub struct VerifiedModel {
+/// The files of a pinned model, open. All but the weights were found to be what was pinned.
+pub struct OpenModel {
     /// What the model is.
     pub description: Description,
     /// The files of the tokenizer, and config.json.
     pub tokenizer: TokenizerFiles,
     /// The weights, open for reading at any offset; several files where an index lists them.
     pub weights: Vec<WeightFile>,
+    pinned_weights: Vec<PinnedFile>,
+    folder: PathBuf,
 }
 
-/// Opens the files of `model` in `folder` and checks size and digest of each.
-///
-/// What is returned was read from, or is, the same open file that was digested: a file swapped afterwards
-/// changes nothing.
-pub fn open_verified(model: &PinnedModel, folder: &Path) -> Result<VerifiedModel, ModelSourceError> {
+/// Opens the files of `model` in `folder`, checks the digest of each but the weights, and the size of those.
+pub fn open(model: &PinnedModel, folder: &Path) -> Result<OpenModel, ModelSourceError> {
     let missing = |file| ModelSourceError::Missing { folder: folder.to_owned(), file };
     let mut description = None;
     let mut tokenizer = TokenizerFiles::default();
@@ -387,7 +387,7 @@ pub fn open_verified(model: &PinnedModel, folder: &Path) -> Result<VerifiedModel
     for pinned in &model.files {
         let name = pinned.name.as_str();
         if is_weights_to_load(name) {
-            pinned_weights.push(pinned);
+            pinned_weights.push(pinned.clone());
             continue;
         }
         // Before anything is opened: another name could lead out of the folder.
@@ -399,7 +399,8 @@ pub fn open_verified(model: &PinnedModel, folder: &Path) -> Result<VerifiedModel
         let path = folder.join(&pinned.name);
         let file = File::open(&path).map_err(|source| io_error(&path, source))?;
         let content = read_small(&path, file)?;
-        verify(pinned, &path, content.len() as u64, || Ok(Digest::of(&content)))?;
+        check_size(pinned, &path, content.len() as u64)?;
+        check_digest(pinned, &path, Digest::of(&content))?;
         if name == exported_graph::DESCRIPTION {
             description = Some(content);
         } else {
@@ -407,28 +408,55 @@ pub fn open_verified(model: &PinnedModel, folder: &Path) -> Result<VerifiedModel
         }
     }
     let config = tokenizer.config_json.clone().ok_or_else(|| missing(CONFIG))?;
-    Ok(VerifiedModel {
+    Ok(OpenModel {
         description: Description::read(&model.id, &config, description.as_deref())?,
         tokenizer,
-        weights: weights::open_verified(&pinned_weights, folder)?,
+        weights: weights::open_pinned(&pinned_weights, folder)?,
+        pinned_weights,
+        folder: folder.to_owned(),
     })
 }
 
-fn verify(
-    pinned: &PinnedFile,
-    path: &Path,
-    size: u64,
-    digest: impl FnOnce() -> io::Result<Digest>,
-) -> Result<(), ModelSourceError> {
-    let found = if size == pinned.size {
-        let sha256 = digest().map_err(|source| io_error(path, source))?;
-        if sha256 == pinned.sha256 {
-            return Ok(());
+impl OpenModel {
+    /// What `load` makes of the model, if the weights are what was pinned.
+    ///
+    /// The weights are digested while `load` reads them, so that the disk is read once. `load` may meet bytes that
+    /// nobody vouches for, and what it makes of them is thrown away; the files stay open, so that one swapped afterwards
+    /// changes nothing. A graph, which is more than numbers, is digested before `load` sees it.
+    pub fn verify_while<T>(&self, load: impl FnOnce() -> T) -> Result<T, ModelSourceError> {
+        if let Description::Exported(_) = self.description {
+            self.verify_weights()?;
+            return Ok(load());
         }
-        sha256.to_string()
-    } else {
-        format!("of {size} bytes instead of {}", pinned.size)
-    };
+        thread::scope(|scope| {
+            let verified = scope.spawn(|| self.verify_weights());
+            let loaded = load();
+            verified.join().expect("digesting does not panic").map(|()| loaded)
+        })
+    }
+
+    fn verify_weights(&self) -> Result<(), ModelSourceError> {
+        let digests = weights::digests(&self.folder, &self.weights)?;
+        let mut pairs = self.pinned_weights.iter().zip(digests);
+        pairs.try_for_each(|(pinned, found)| check_digest(pinned, &self.folder.join(&pinned.name), found))
+    }
+}
+
+fn check_size(pinned: &PinnedFile, path: &Path, size: u64) -> Result<(), ModelSourceError> {
+    if size == pinned.size {
+        return Ok(());
+    }
+    changed(pinned, path, format!("of {size} bytes instead of {}", pinned.size))
+}
+
+fn check_digest(pinned: &PinnedFile, path: &Path, sha256: Digest) -> Result<(), ModelSourceError> {
+    if sha256 == pinned.sha256 {
+        return Ok(());
+    }
+    changed(pinned, path, sha256.to_string())
+}
+
+fn changed(pinned: &PinnedFile, path: &Path, found: String) -> Result<(), ModelSourceError> {
     Err(ModelSourceError::Changed { path: path.to_owned(), expected: pinned.sha256.to_string(), found })
 }
 

@@ -428,7 +428,8 @@ fn a_model_is_pinned_and_opened_in_each_form_the_preferred_one_first() {
         let mut expected = form.to_vec();
         expected.sort_unstable();
         assert_eq!(names, expected);
-        let opened = model_source::open_verified(&pinned, folder.path()).expect("unchanged");
+        let opened = model_source::open(&pinned, folder.path()).expect("unchanged");
+        opened.verify_while(|| ()).expect("unchanged");
         assert_eq!(opened.weights.len(), form.len().div_ceil(2));
         let stored = checkpoint::read(&opened.weights).expect("sound");
         assert_eq!(stored.tensors.len(), 21);
@@ -438,7 +439,8 @@ fn a_model_is_pinned_and_opened_in_each_form_the_preferred_one_first() {
             let mut content = fs::read(&path).expect("there");
             content[20] ^= 1;
             fs::write(&path, &content).expect("written");
-            let error = model_source::open_verified(&pinned, folder.path()).err().expect("changed");
+            let opened = model_source::open(&pinned, folder.path());
+            let error = opened.and_then(|opened| opened.verify_while(|| ())).expect_err("changed");
             assert!(matches!(error, ModelSourceError::Changed { .. }), "{error}");
             assert!(error.to_string().contains(changed), "{error}");
             content[20] ^= 1;
@@ -493,12 +495,12 @@ fn pinned_names_do_not_leave_the_folder() {
         let mut pinned = pinned.clone();
         pinned.files.iter_mut().find(|file| file.name == "pytorch_model.bin").expect("there").name =
             name.into();
-        let error = model_source::open_verified(&pinned, folder.path()).err().expect(name);
+        let error = model_source::open(&pinned, folder.path()).err().expect(name);
         assert!(matches!(error, ModelSourceError::MalformedName(_)), "{error}");
     }
     let mut without = pinned;
     without.files.retain(|file| !is_weights(&file.name));
-    let error = model_source::open_verified(&without, folder.path()).err().expect("no weights");
+    let error = model_source::open(&without, folder.path()).err().expect("no weights");
     assert!(matches!(error, ModelSourceError::Weights { .. }), "{error}");
 }
 

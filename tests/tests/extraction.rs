@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use lsa_common::model::{Dtype, Pooling};
-use lsa_common::model_source;
+
 use lsa_tests::golden::{self, Golden, go_on, load, models, pin, relative_error, request};
-use lsa_worker::extract::{ExtractError, ExtractRequest, Pooled};
+use lsa_worker::extract::{ExtractError, ExtractRequest, Extractor, Pooled};
 use safetensors::SafeTensors;
 use serde_json::Value;
+use tch::Device;
 
 /// See `golden_models.rs`.
 const FLOAT32_ERROR_MAX: f64 = 1e-5;
@@ -118,7 +119,8 @@ fn a_file_that_changed_after_it_was_pinned_is_refused() {
         let mut content = fs::read(folder.path().join(file)).expect("there");
         *content.last_mut().expect("not empty") ^= 1;
         fs::write(folder.path().join(file), content).expect("written");
-        let error = model_source::open_verified(&model, &model.folder).err().expect("refused").to_string();
+        let loaded = Extractor::load(&model, &model.folder, Dtype::Float32, Device::Cpu);
+        let error = loaded.err().expect("refused").to_string();
         assert!(error.contains(file) && error.contains("has changed"), "{error}");
     }
 }

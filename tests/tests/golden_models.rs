@@ -31,7 +31,7 @@ fn tokens_are_those_of_the_library() {
     for name in all() {
         let golden = Golden::of(&name);
         let model = pin(&models().join(&name));
-        let files = model_source::open_verified(&model, &model.folder).expect("unchanged");
+        let files = model_source::open(&model, &model.folder).expect("unchanged");
         let tokenizer = lsa_common::tokenize::Tokenizer::load(&files.tokenizer).expect("sound");
         let encoded = tokenizer.encode_batch(&golden.texts, model.facts.max_length).expect("encoded");
         for (row, (text, expected)) in encoded.iter().zip(&golden.ids).enumerate() {

@@ -246,10 +246,11 @@ impl Extractor {
         dtype: Dtype,
         device: Device,
     ) -> Result<Self, ExtractError> {
-        let files = model_source::open_verified(model, folder)?;
+        let files = model_source::open(model, folder)?;
         let tokenizer = Tokenizer::load(&files.tokenizer)
             .map_err(|source| ExtractError::Tokenizer { id: model.id.clone(), source })?;
-        let encoder = model::load(&files, dtype, device)
+        let encoder = files
+            .verify_while(|| model::load(&files, dtype, device))?
             .map_err(|source| ExtractError::Load { id: model.id.clone(), source })?;
         Ok(Self {
             tokenizer,
@@ -403,8 +404,9 @@ impl Extractor {
         if let Some(encoder) = self.full_precision.get() {
             return Ok(encoder);
         }
-        let files = model_source::open_verified(&self.model, &self.folder)?;
-        let encoder = model::load(&files, Dtype::Float32, self.device)
+        let files = model_source::open(&self.model, &self.folder)?;
+        let encoder = files
+            .verify_while(|| model::load(&files, Dtype::Float32, self.device))?
             .map_err(|source| ExtractError::Load { id: self.model.id.clone(), source })?;
         Ok(self.full_precision.get_or_init(|| SharedEncoder(encoder)))
     }
@@ -503,7 +505,7 @@ mod tests {
         for name in ["bert", "llama", "t5", "modernbert", "gpt2"] {
             let folder = format!("{}/../tests/fixtures/models/open/{name}", env!("CARGO_MANIFEST_DIR"));
             let found = model_source::find(&folder, None).and_then(|found| found.pin()).expect("a fixture");
-            let files = model_source::open_verified(&found, &found.folder).expect("unchanged");
+            let files = model_source::open(&found, &found.folder).expect("unchanged");
             let encoder = model::load(&files, Dtype::Float32, Device::Cpu).expect("loaded");
             // Lengths that share a padded group in attention.
             let texts: Vec<Vec<u32>> = [7, 8, 8, 9, 30].map(|length| (0..length).collect()).into();

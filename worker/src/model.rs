@@ -5,7 +5,7 @@ mod exported;
 mod transformer;
 
 use lsa_common::model::Dtype;
-use lsa_common::model_source::{Description, VerifiedModel};
+use lsa_common::model_source::{Description, OpenModel};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::batch::Batch;
@@ -73,7 +73,7 @@ pub enum LoadError {
 }
 
 /// Makes the encoder of a model from its open files.
-pub fn load(files: &VerifiedModel, dtype: Dtype, device: Device) -> Result<Box<dyn Encoder>, LoadError> {
+pub fn load(files: &OpenModel, dtype: Dtype, device: Device) -> Result<Box<dyn Encoder>, LoadError> {
     let _guard = tch::no_grad_guard();
     match (&files.description, &files.weights[..]) {
         (Description::Native(architecture), weights) => {

@@ -9,7 +9,7 @@ use std::thread;
 
 use sha2::Digest as _;
 
-use super::{ModelFolder, ModelSourceError, io_error, verify};
+use super::{ModelFolder, ModelSourceError, check_size, io_error};
 use crate::checkpoint::{Index, WeightFile, is_weight_file};
 use crate::exported_graph;
 use crate::id::Digest;
@@ -80,28 +80,21 @@ pub(super) fn find(
     Err(ModelSourceError::Weights { folder: folder.folder.clone(), found })
 }
 
-/// Opens the weights of a pinned model and checks that they have not changed.
+/// Opens the weights of a pinned model; their sizes must be those that were pinned.
 ///
 /// That they are all of them was checked when they were pinned.
-pub(super) fn open_verified(
-    pinned: &[&PinnedFile],
-    folder: &Path,
-) -> Result<Vec<WeightFile>, ModelSourceError> {
+pub(super) fn open_pinned(pinned: &[PinnedFile], folder: &Path) -> Result<Vec<WeightFile>, ModelSourceError> {
     if pinned.is_empty() {
         return Err(ModelSourceError::Weights { folder: folder.to_owned(), found: unsupported(folder) });
     }
-    let opened = |pinned: &&PinnedFile| {
+    let opened = |pinned: &PinnedFile| {
         let path = folder.join(&pinned.name);
-        File::open(&path)
-            .and_then(|file| with_size(&pinned.name, file))
-            .map_err(|source| io_error(&path, source))
+        let file = File::open(&path).and_then(|file| with_size(&pinned.name, file));
+        let file = file.map_err(|source| io_error(&path, source))?;
+        check_size(pinned, &path, file.size)?;
+        Ok(file)
     };
-    let files = pinned.iter().map(opened).collect::<Result<Vec<_>, _>>()?;
-    let digests = digests(folder, &files)?;
-    for ((pinned, file), digest) in pinned.iter().zip(&files).zip(digests) {
-        verify(pinned, &folder.join(&pinned.name), file.size, || Ok(digest))?;
-    }
-    Ok(files)
+    pinned.iter().map(opened).collect()
 }
 
 /// Opens a weight file, if it is there.
