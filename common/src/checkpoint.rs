@@ -22,6 +22,7 @@ use ::safetensors::Dtype;
 use crate::pickle::PickleError;
 
 pub use index::Index;
+pub use safetensors::header_bytes as safetensors_header_bytes;
 
 /// Ends of the names of weight files; an index may list no others.
 const ENDINGS: [&str; 2] = [".safetensors", ".bin"];
@@ -172,7 +173,7 @@ pub fn read(files: &[WeightFile]) -> Result<StoredTensors, CheckpointError> {
         file.read_at(&mut head[..length], 0)?;
         let tensors = match head {
             // First, for the length of its header may look like the beginning of anything.
-            [.., b'{'] if safetensors::header_fits(&head, file.size) => safetensors::read(file)?,
+            _ if safetensors::header_bytes(&head, file.size).is_some() => safetensors::read(file)?,
             [b'P', b'K', 3, 4, ..] => torch_zip::read(file)?,
             [0x80, 2..=5, ..] => torch_legacy::read(file)?,
             _ => return Err(CheckpointError::UnknownFormat { file: file.name.clone() }),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::FailureClass;
 use crate::id::Digest;
 
 /// What a repository holds.
@@ -111,4 +112,13 @@ pub enum HubError {
         /// Where it was looked for.
         endpoint: String,
     },
+}
+
+impl HubError {
+    /// What the failure means for an attempt.
+    pub fn failure_class(&self) -> FailureClass {
+        match self {
+            Self::NoRepo { .. } => FailureClass::Reject,
+        }
+    }
 }

@@ -4,9 +4,11 @@
 //! [`open`] opens them again later, and [`OpenModel::verify_while`] refuses any file that has changed since.
 
 mod facts;
+mod from_hub;
 mod hub_cache;
 mod weights;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -17,12 +19,14 @@ use crate::architecture::{self, Architecture, ArchitectureError, Layout};
 use crate::checkpoint::{self, CheckpointError, WeightFile};
 use crate::exported_graph::{self, ExportedGraph, ExportedGraphError};
 use crate::failure::FailureClass;
+use crate::hub::{HubError, Repo};
 use crate::id::Digest;
 use crate::model::{PinnedFile, PinnedModel};
 use crate::tokenize::{TokenizeError, Tokenizer, TokenizerFiles};
 
 use weights::{FoundWeights, is_weights_to_load};
 
+pub use from_hub::{Fetch, pin_from_hub};
 pub use hub_cache::HubCache;
 
 /// The config.
@@ -121,6 +125,25 @@ pub enum ModelSourceError {
         cache: PathBuf,
         /// The models that are there.
         known: String,
+    },
+    /// The hub gave no answer, or a bad one.
+    #[error("model {id:?} cannot be had from its hub")]
+    Hub {
+        /// Which model.
+        id: String,
+        /// Why.
+        #[source]
+        source: HubError,
+    },
+    /// The repository lacks a file that every model has.
+    #[error("{repo} has no {file} at revision {revision:?}; is it the right repository?")]
+    NotInRepo {
+        /// Where.
+        repo: Repo,
+        /// As asked for.
+        revision: String,
+        /// Which.
+        file: String,
     },
     /// The folder lacks a file that every model has.
     #[error("model folder {} has no {file}; fetch the model again", .folder.display())]
@@ -236,6 +259,7 @@ impl ModelSourceError {
     /// Trouble with reading may pass; a model that is not what it should be stays so.
     pub fn failure_class(&self) -> FailureClass {
         match self {
+            Self::Hub { source, .. } => source.failure_class(),
             Self::Io { .. } | Self::Checkpoint { source: CheckpointError::Io { .. }, .. } => {
                 FailureClass::Retry
             }
@@ -243,6 +267,7 @@ impl ModelSourceError {
             | Self::MalformedId(_)
             | Self::FolderRevision { .. }
             | Self::NotCached { .. }
+            | Self::NotInRepo { .. }
             | Self::Missing { .. }
             | Self::Weights { .. }
             | Self::MissingShard { .. }
@@ -309,6 +334,11 @@ impl ModelFolder {
     ///
     /// Everything that can be wrong without loading weights is found here.
     pub fn pin(&self) -> Result<PinnedModel, ModelSourceError> {
+        self.pin_knowing(&BTreeMap::new())
+    }
+
+    /// As [`Self::pin`]; weight files whose digest is known already are not read to find it.
+    fn pin_knowing(&self, known: &BTreeMap<String, Digest>) -> Result<PinnedModel, ModelSourceError> {
         let mut files = Vec::new();
         let (description, config) = self.described(&mut files)?;
         let mut tokenizer = TokenizerFiles::read(|name| self.small_file(name, &mut files))?;
@@ -319,7 +349,7 @@ impl ModelFolder {
             Description::Native(_) => weights::find(self, &mut files)?,
             Description::Exported(_) => weights::graph(self)?,
         };
-        let digests = weights::digests(&self.folder, &found.files)?;
+        let digests = weights::digests(&self.folder, &found.files, known)?;
         for (file, sha256) in found.files.iter().zip(digests) {
             files.push(PinnedFile { name: file.name.clone(), size: file.size, sha256 });
         }
@@ -436,7 +466,7 @@ impl OpenModel {
     }
 
     fn verify_weights(&self) -> Result<(), ModelSourceError> {
-        let digests = weights::digests(&self.folder, &self.weights)?;
+        let digests = weights::digests(&self.folder, &self.weights, &BTreeMap::new())?;
         let mut pairs = self.pinned_weights.iter().zip(digests);
         pairs.try_for_each(|(pinned, found)| check_digest(pinned, &self.folder.join(&pinned.name), found))
     }

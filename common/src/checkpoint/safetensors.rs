@@ -12,11 +12,13 @@ const HEADER_BYTES_MAX: u64 = 64 << 20;
 const LENGTH_BYTES: u64 = 8;
 const FORMAT: &str = "safetensors file";
 
-/// Whether the first eight bytes can be the length of a header in a file of `file_bytes` bytes.
-pub(super) fn header_fits(head: &[u8; 9], file_bytes: u64) -> bool {
-    let [length @ .., _] = *head;
+/// How far the header of a safetensors file of `file_bytes` bytes reaches, its length included, by the file's first
+/// bytes; nothing where they are not those of such a file.
+pub fn header_bytes(head: &[u8; 9], file_bytes: u64) -> Option<u64> {
+    let [length @ .., brace] = *head;
     let length = u64::from_le_bytes(length);
-    length <= HEADER_BYTES_MAX && length <= file_bytes.saturating_sub(LENGTH_BYTES)
+    let fits = length <= HEADER_BYTES_MAX && length <= file_bytes.saturating_sub(LENGTH_BYTES);
+    (fits && brace == b'{').then(|| LENGTH_BYTES + length)
 }
 
 /// The tensors of a file that has room for its header.

@@ -1,5 +1,6 @@
 //! The weights of a model folder: in which of the supported forms they are there, open and digested.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -124,8 +125,12 @@ pub(super) fn supported() -> String {
     FORMS.map(|form| form.name).join(", ")
 }
 
-/// The digests of `files`, in their order; several are read at a time.
-pub(super) fn digests(folder: &Path, files: &[WeightFile]) -> Result<Vec<Digest>, ModelSourceError> {
+/// The digests of `files`, in their order; several are read at a time, and those that are `known` not at all.
+pub(super) fn digests(
+    folder: &Path,
+    files: &[WeightFile],
+    known: &BTreeMap<String, Digest>,
+) -> Result<Vec<Digest>, ModelSourceError> {
     let next = AtomicUsize::new(0);
     let n_threads = thread::available_parallelism().map_or(1, usize::from).min(DIGEST_THREADS_MAX);
     let some = || {
@@ -134,7 +139,8 @@ pub(super) fn digests(folder: &Path, files: &[WeightFile]) -> Result<Vec<Digest>
             let place = next.fetch_add(1, Ordering::Relaxed);
             files.get(place).map(|file| (place, file))
         } {
-            done.push((place, digest(file).map_err(|source| io_error(&folder.join(&file.name), source))));
+            let found = known.get(&file.name).map_or_else(|| digest(file), |known| Ok(*known));
+            done.push((place, found.map_err(|source| io_error(&folder.join(&file.name), source))));
         }
         done
     };
