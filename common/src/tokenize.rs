@@ -35,6 +35,8 @@ pub struct Tokenizer {
     n_special: usize,
     /// Added to every text, beside what a post-processor of `inner` adds.
     around: Around,
+    /// Whether the model is given the types of tokens.
+    gives_types: bool,
     cut: Cut,
 }
 
@@ -78,6 +80,8 @@ impl fmt::Display for TokenizerKind {
 pub struct Encoded {
     /// Token ids, special tokens included; at most the length asked for.
     pub ids: Vec<u32>,
+    /// The type (segment) of each token; empty where all are of type 0.
+    pub types: Vec<u32>,
     /// Whether tokens were left out.
     pub truncated: bool,
 }
@@ -178,8 +182,8 @@ impl Tokenizer {
         };
         let n_processed = inner.post_processor().map_or(0, |processor| processor.added_tokens(false));
         let n_special = n_processed + around.before.len() + around.behind.len();
-        let model_max_length = model_max_length(&config);
-        Ok(Self { inner, kind, direction, model_max_length, n_special, around, cut })
+        let (model_max_length, gives_types) = (model_max_length(&config), gives_types(&config));
+        Ok(Self { inner, kind, direction, model_max_length, n_special, around, gives_types, cut })
     }
 
     /// What it was made from.
@@ -231,8 +235,13 @@ impl Tokenizer {
             Some(processor) => processor.process(encoding, None, true)?,
             None => encoding,
         };
-        let Around { before, behind } = &self.around;
-        Ok(Encoded { ids: [before.as_slice(), encoding.get_ids(), behind].concat(), truncated })
+        let Around { before, behind, behind_types } = &self.around;
+        let ids = [before.as_slice(), encoding.get_ids(), behind].concat();
+        let mut types = Vec::new();
+        if self.gives_types && encoding.get_type_ids().iter().chain(behind_types).any(|kind| *kind != 0) {
+            types = [vec![0; before.len()].as_slice(), encoding.get_type_ids(), behind_types].concat();
+        }
+        Ok(Encoded { ids, types, truncated })
     }
 
     /// All tokens of a text, or at least its first `room + 1`.
@@ -301,6 +310,13 @@ fn model_max_length(config: &Value) -> Option<u32> {
     let length = config["model_max_length"].as_f64()?;
     // Python's marker is 10^30; no model reads a billion tokens.
     (1.0..1e9).contains(&length).then_some(length as u32)
+}
+
+/// Whether a model is given the types of tokens: unless `model_input_names` leaves them out, as in the Python library
+/// up to version 4. Version 5 gives them only where some file or class names them, which XLNet's forgets.
+fn gives_types(config: &Value) -> bool {
+    let names = config["model_input_names"].as_array();
+    names.is_none_or(|names| names.iter().any(|name| name == "token_type_ids"))
 }
 
 fn object(file: &'static str, content: Option<&[u8]>) -> Result<Value, TokenizeError> {
@@ -377,6 +393,38 @@ mod tests {
         assert_eq!(ids(&tokenizer, "hello world !", 16).0, [2, 5, 6, 7, 8, 3]);
         // The side survives, as it does in the Python library.
         assert_eq!(ids(&tokenizer, "hello world !", 4).0, [2, 7, 8, 3]);
+    }
+
+    #[test]
+    fn types_are_those_of_the_template_unless_the_model_is_given_none() {
+        let Inner::Library(inner) = from_config("{}").inner else { unreachable!("a vocab.txt") };
+        let mut saved: Value = serde_json::from_str(&inner.to_string(false).expect("json")).expect("json");
+        let special = |token: &str, id: u32| serde_json::json!({"id": token, "ids": [id], "tokens": [token]});
+        saved["post_processor"] = serde_json::json!({
+            "type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "[SEP]", "type_id": 0}}, {"SpecialToken": {"id": "[CLS]", "type_id": 2}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"[SEP]": special("[SEP]", 3), "[CLS]": special("[CLS]", 2)}});
+        let check = |config: &str, text: &str, expected: (&[u32], &[u32])| {
+            let files = TokenizerFiles {
+                tokenizer_json: Some(saved.to_string().into()),
+                tokenizer_config: Some(config.into()),
+                ..TokenizerFiles::default()
+            };
+            let tokenizer = Tokenizer::load(&files).expect("sound");
+            let found = tokenizer.encode_batch(&[text], 5).expect("room").remove(0);
+            assert_eq!((found.ids.as_slice(), found.types.as_slice()), expected, "{config} {text:?}");
+        };
+        check("{}", "hello", (&[5, 6, 3, 2], &[0, 0, 0, 2]));
+        check("{}", "", (&[3, 2], &[0, 2]));
+        check("{}", "hello world !", (&[5, 6, 7, 3, 2], &[0, 0, 0, 0, 2]));
+        // A special token within a text is a token of the text.
+        check("{}", "world [CLS]", (&[7, 2, 3, 2], &[0, 0, 0, 2]));
+        let names = r#"{"model_input_names": ["input_ids", "token_type_ids"]}"#;
+        check(names, "world", (&[7, 3, 2], &[0, 0, 2]));
+        check(r#"{"model_input_names": ["input_ids", "attention_mask"]}"#, "world", (&[7, 3, 2], &[]));
+        assert!(from_config("{}").encode_batch(&["world"], 5).expect("room")[0].types.is_empty());
     }
 
     #[test]

@@ -82,6 +82,13 @@ fn every_kind_gives_the_stored_ids() {
             assert_eq!(tokenizer.kind().to_string(), name);
             let whole = tokenizer.encode_batch(&texts, u32::MAX).expect(&label);
             let cut = tokenizer.encode_batch(&texts, MAX_LENGTH).expect(&label);
+            // Of the last tokens; all others are of type 0.
+            let last_types = case.get("last_types").map(ids).unwrap_or_default();
+            for encoded in whole.iter().chain(&cut) {
+                let (n_ids, n_last) = (encoded.ids.len(), last_types.len());
+                let zeros = if n_last == 0 { 0 } else { n_ids - n_last };
+                assert_eq!(encoded.types, [vec![0; zeros], last_types.clone()].concat(), "{label}");
+            }
             for (row, text) in texts.iter().enumerate() {
                 let shown: String = text.chars().take(60).collect();
                 if !agree(&whole[row].ids, &case["ids"][row]) {

@@ -9,6 +9,7 @@ use lsa_common::model_source;
 use lsa_worker::device;
 use lsa_worker::extract::{ExtractRequest, Extractor, Pooled};
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use tch::Device;
 
 /// The folder of all tiny models.
@@ -38,6 +39,8 @@ pub struct Golden {
     pub texts: Vec<String>,
     /// The token ids of each.
     pub ids: Vec<Vec<u32>>,
+    /// The types of these tokens; empty where all are of type 0.
+    pub types: Vec<Vec<u32>>,
     /// Per pooling and layer: [n, width], row-major.
     pub rows: BTreeMap<Pooling, Vec<Vec<f32>>>,
 }
@@ -50,12 +53,13 @@ impl Golden {
         let n_texts = file.tensor("n_tokens").expect("there").shape()[0];
         let texts = ["texts.txt", "texts_few.txt"].map(texts);
         let texts = texts.into_iter().find(|texts| texts.len() == n_texts).expect("as many texts as rows");
-        let ids = (0..n_texts).map(|row| {
-            let tensor = file.tensor(&format!("input_ids.{row}")).expect("there");
-            let (ids, _) = tensor.data().as_chunks::<8>();
-            ids.iter().map(|id| u32::try_from(i64::from_le_bytes(*id)).expect("an id")).collect()
-        });
-        let ids = ids.collect();
+        let numbers = |tensor: TensorView<'_>| -> Vec<u32> {
+            let (words, _) = tensor.data().as_chunks::<8>();
+            words.iter().map(|word| u32::try_from(i64::from_le_bytes(*word)).expect("a number")).collect()
+        };
+        let ids = |row| numbers(file.tensor(&format!("input_ids.{row}")).expect("there"));
+        let types = |row| file.tensor(&format!("token_type_ids.{row}")).map(numbers).unwrap_or_default();
+        let (ids, types) = ((0..n_texts).map(ids).collect(), (0..n_texts).map(types).collect());
         let mut rows = BTreeMap::new();
         for pooling in Pooling::ALL {
             let of_layer = |layer| floats(&file, &format!("{pooling}.layer{layer}"));
@@ -72,7 +76,7 @@ impl Golden {
                 rows.insert(pooling, layers);
             }
         }
-        Self { texts, ids, rows }
+        Self { texts, ids, types, rows }
     }
 
     /// The largest relative error over all layers and poolings, with where it is.

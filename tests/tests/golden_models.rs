@@ -34,8 +34,8 @@ fn tokens_are_those_of_the_library() {
         let files = model_source::open(&model, &model.folder).expect("unchanged");
         let tokenizer = lsa_common::tokenize::Tokenizer::load(&files.tokenizer).expect("sound");
         let encoded = tokenizer.encode_batch(&golden.texts, model.facts.max_length).expect("encoded");
-        for (row, (text, expected)) in encoded.iter().zip(&golden.ids).enumerate() {
-            assert_eq!(&text.ids, expected, "{name}, text {row}");
+        for (row, (text, expected)) in encoded.iter().zip(golden.ids.iter().zip(&golden.types)).enumerate() {
+            assert_eq!((&text.ids, &text.types), expected, "{name}, text {row}");
         }
         assert!(encoded.iter().any(|text| text.truncated), "{name}: no text tests truncation");
     }

@@ -43,6 +43,8 @@ pub fn plan(lengths: &[u32], token_budget: u64) -> Vec<Vec<u32>> {
 pub struct Batch {
     /// Token ids, `[t]`.
     pub ids: Vec<i64>,
+    /// The type of each token, `[t]`; none where all are of type 0.
+    pub types: Option<Vec<i64>>,
     /// Where each text begins, and after the last one where it ends: [n + 1].
     pub offsets: Vec<i64>,
 }
@@ -50,12 +52,23 @@ pub struct Batch {
 impl Batch {
     /// Packs texts, none of them empty, in their order.
     pub fn pack<'a>(texts: impl IntoIterator<Item = &'a [u32]>) -> Self {
-        let mut batch = Self { ids: Vec::new(), offsets: vec![0] };
+        let mut batch = Self { ids: Vec::new(), types: None, offsets: vec![0] };
         for text in texts {
             batch.ids.extend(text.iter().map(|id| i64::from(*id)));
             batch.offsets.push(batch.ids.len() as i64);
         }
         batch
+    }
+
+    /// Sets the types of the texts' tokens; a text without types has type 0 everywhere.
+    pub fn with_types<'a>(mut self, texts: impl IntoIterator<Item = &'a [u32]>) -> Self {
+        for (start, types) in self.offsets.iter().zip(texts).filter(|(_, types)| !types.is_empty()) {
+            let all = self.types.get_or_insert_with(|| vec![0; self.ids.len()]);
+            for (place, kind) in all[*start as usize..].iter_mut().zip(types) {
+                *place = i64::from(*kind);
+            }
+        }
+        self
     }
 
     /// The position of each token in its own text, `[t]`.
@@ -109,7 +122,9 @@ mod tests {
     #[test]
     fn packing_lays_texts_end_to_end() {
         let batch = Batch::pack([&[7, 8][..], &[9]]);
-        assert_eq!(batch, Batch { ids: vec![7, 8, 9], offsets: vec![0, 2, 3] });
+        assert_eq!(batch, Batch { ids: vec![7, 8, 9], types: None, offsets: vec![0, 2, 3] });
         assert_eq!(batch.positions(), [0, 1, 0]);
+        assert_eq!(batch.clone().with_types([&[][..], &[]]).types, None);
+        assert_eq!(batch.with_types([&[][..], &[2]]).types, Some(vec![0, 0, 2]));
     }
 }

@@ -292,20 +292,20 @@ impl Extractor {
         self.extract_encoded(tokens, what, &pool, progress)
     }
 
-    /// As [`Self::extract`], for texts that are token ids already.
+    /// As [`Self::extract`], for texts that are tokens already.
     pub fn extract_tokens(
         &self,
-        ids: Vec<Vec<u32>>,
+        tokens: Vec<Encoded>,
         what: &ExtractRequest,
         threads: usize,
         progress: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Pooled, ExtractError> {
         self.check(what)?;
-        let longest = ids.iter().map(Vec::len).max().unwrap_or(0).try_into().unwrap_or(u32::MAX);
+        let lengths = tokens.iter().map(|text| text.ids.len());
+        let longest = lengths.max().unwrap_or(0).try_into().unwrap_or(u32::MAX);
         if let Some(limit) = self.description.position_limit().filter(|limit| longest > *limit) {
             return Err(ExtractError::TooLong { max_length: longest, limit, id: self.model.id.clone() });
         }
-        let tokens = ids.into_iter().map(|ids| Encoded { ids, truncated: false }).collect();
         self.extract_encoded(tokens, what, &thread_pool(threads)?, progress)
     }
 

@@ -43,6 +43,8 @@ pub struct PackedBatch<'a> {
     pub texts: &'a Batch,
     /// Token ids, `[t]`, int64.
     pub ids: Tensor,
+    /// The type of each token, `[t]`, int64; none where all are of type 0.
+    pub types: Option<Tensor>,
     /// The position of each token in its own text, `[t]`, int64.
     pub positions: Tensor,
     /// How attention goes over the texts.
@@ -52,10 +54,12 @@ pub struct PackedBatch<'a> {
 impl<'a> PackedBatch<'a> {
     /// Moves a batch to the device.
     pub fn new(texts: &'a Batch, device: Device) -> Result<Self, TchError> {
+        let on_device = |numbers: &[i64]| Tensor::f_from_slice(numbers)?.f_to_device(device);
         Ok(Self {
             texts,
-            ids: Tensor::f_from_slice(&texts.ids)?.f_to_device(device)?,
-            positions: Tensor::f_from_slice(&texts.positions())?.f_to_device(device)?,
+            ids: on_device(&texts.ids)?,
+            types: texts.types.as_deref().map(on_device).transpose()?,
+            positions: on_device(&texts.positions())?,
             attention: AttentionPlan::new(&texts.offsets, device)?,
         })
     }

@@ -1,6 +1,7 @@
 //! `lsa-worker verify-model`: every layer and pooling against stored hidden states.
 //!
-//! The stored file holds token ids, so that texts and tokenizers play no part: what is compared is the model alone.
+//! The stored file holds token ids, so that texts and tokenizers play no part: what is compared is the model alone,
+//! given what the file says that the other implementation was given.
 
 mod golden;
 
@@ -26,8 +27,9 @@ Examples:
   lsa-worker verify-model ./all-MiniLM-L6-v2 --golden minilm.safetensors
   lsa-worker verify-model ./my-model --golden golden.safetensors --dtype bfloat16 --tolerance 3e-2 --json
 
-The file holds `input_ids.0`, `input_ids.1`, … (int64 [tokens]) and for each pooling an array [layers, texts, width]
-named after it, or arrays `{pooling}.layer{l}` [texts, width]; docs/models.md says how to make one.";
+The file holds `input_ids.0`, `input_ids.1`, … (int64 [tokens]), `token_type_ids.0`, … where the model was given any,
+and for each pooling an array [layers, texts, width] named after it, or arrays `{pooling}.layer{l}` [texts, width];
+docs/models.md says how to make one.";
 
 /// What to verify, and against what.
 #[derive(Debug, Args)]
@@ -90,12 +92,14 @@ pub fn run(args: &VerifyModelArgs) -> Result<(), CommandError> {
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let pooled =
-        extractor.extract_tokens(golden.ids(), &what, threads, &|_| true).map_err(|error| match error {
-            error @ (ExtractError::NoPooler(_)
-            | ExtractError::UnknownToken { .. }
-            | ExtractError::TooLong { .. }) => CommandError::usage(error),
-            error => CommandError::failed(error),
-        })?;
+        extractor.extract_tokens(golden.tokens(), &what, threads, &|_| true).map_err(
+            |error| match error {
+                error @ (ExtractError::NoPooler(_)
+                | ExtractError::UnknownToken { .. }
+                | ExtractError::TooLong { .. }) => CommandError::usage(error),
+                error => CommandError::failed(error),
+            },
+        )?;
     let errors = compared(&pooled, &golden);
     let tolerance = args.tolerance.unwrap_or_else(|| tolerance(dtype, extractor.n_layers() - 1));
     // Counted this way round, a NaN is beyond every tolerance.

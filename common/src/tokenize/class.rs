@@ -219,6 +219,11 @@ impl Class {
         class.ok_or_else(|| TokenizeError::Unsupported { class: named.chars().take(120).collect(), from })
     }
 
+    /// The type of the `cls` token; all other tokens of a text are of type 0.
+    pub(super) fn cls_type(&self) -> u32 {
+        if self.is("XLNetTokenizer") { 2 } else { 0 }
+    }
+
     /// Whether this is the class of that name.
     pub(super) fn is(&self, name: &str) -> bool {
         self.names.contains(&name)

@@ -27,6 +27,7 @@ pub(super) struct SpecialTokens {
     extra: Vec<AddedToken>,
     before: Vec<Role>,
     behind: Vec<Role>,
+    cls_type: u32,
 }
 
 /// Token ids around every text.
@@ -36,6 +37,8 @@ pub(super) struct Around {
     pub(super) before: Vec<u32>,
     /// Behind it.
     pub(super) behind: Vec<u32>,
+    /// The types of those behind it; those before it are of type 0.
+    pub(super) behind_types: Vec<u32>,
 }
 
 impl SpecialTokens {
@@ -117,7 +120,8 @@ impl SpecialTokens {
                 (before.into_iter().collect(), behind.into_iter().collect())
             }
         };
-        Ok(Self { config, roles, numbered, numbered_in, extra, before, behind })
+        let cls_type = class.cls_type();
+        Ok(Self { config, roles, numbered, numbered_in, extra, before, behind, cls_type })
     }
 
     /// The content of the token in this role.
@@ -159,8 +163,10 @@ impl SpecialTokens {
                 return Err(malformed(self.numbered_in, reason));
             }
         }
-        let ids = |roles: &[Role]| roles.iter().filter_map(|role| id(self.content(*role)?)).collect();
-        Ok(Around { before: ids(&self.before), behind: ids(&self.behind) })
+        let id = |role: &Role| id(self.content(*role)?);
+        let typed = |role: &Role| Some((id(role)?, if *role == Role::Cls { self.cls_type } else { 0 }));
+        let (behind, behind_types) = self.behind.iter().filter_map(typed).unzip();
+        Ok(Around { before: self.before.iter().filter_map(id).collect(), behind, behind_types })
     }
 }
 
@@ -263,6 +269,8 @@ mod tests {
         check("llama", Form::SentencePiece, r#"{"add_bos_token": false, "add_eos_token": true}"#, &[], &[1]);
         check("t5", Form::SentencePiece, "{}", &[], &[1]);
         check("xlnet", Form::SentencePiece, "{}", &[], &[3, 5]);
+        let xlnet = read("xlnet", Form::SentencePiece, TokenizerFiles::default()).expect("sound");
+        assert_eq!(xlnet.around(|_| Some(1)).expect("no ids").behind_types, [0, 2]);
     }
 
     #[test]

@@ -91,7 +91,9 @@ impl BatchRun<'_> {
     }
 
     fn try_forward(&self, encoder: &SharedEncoder, rows: &[u32]) -> Result<Vec<LayerRows>, TchError> {
-        let batch = Batch::pack(rows.iter().map(|row| self.tokens[*row as usize].ids.as_slice()));
+        let texts = || rows.iter().map(|row| &self.tokens[*row as usize]);
+        let batch = Batch::pack(texts().map(|text| text.ids.as_slice()));
+        let batch = batch.with_types(texts().map(|text| text.types.as_slice()));
         let packed = PackedBatch::new(&batch, self.extractor.device)?;
         let mut layers = Vec::with_capacity(self.what.layers.len());
         encoder.0.forward(&packed, &mut |layer, hidden| {

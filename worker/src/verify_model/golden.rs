@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lsa_common::model::Pooling;
+use lsa_common::tokenize::Encoded;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use crate::extract::Extractor;
@@ -27,7 +28,7 @@ pub(super) enum GoldenError {
 /// The content of a file of stored results.
 pub(super) struct Golden {
     path: PathBuf,
-    ids: Vec<Vec<u32>>,
+    tokens: Vec<Encoded>,
     /// Per pooling and layer: width and rows, row-major.
     layers: BTreeMap<Pooling, Vec<(usize, Vec<f32>)>>,
 }
@@ -43,10 +44,10 @@ impl Golden {
         let file = SafeTensors::deserialize(&content)
             .map_err(|source| GoldenError::Malformed(path.to_owned(), source))?;
         let fault = |what: String| GoldenError::Content { path: path.to_owned(), what };
-        let ids = ids(&file).map_err(fault)?;
+        let tokens = tokens(&file).map_err(fault)?;
         let mut layers = BTreeMap::new();
         for pooling in Pooling::ALL {
-            let of_pooling = layers_of(&file, pooling, ids.len()).map_err(fault)?;
+            let of_pooling = layers_of(&file, pooling, tokens.len()).map_err(fault)?;
             if !of_pooling.is_empty() {
                 layers.insert(pooling, of_pooling);
             }
@@ -54,11 +55,11 @@ impl Golden {
         if layers.is_empty() {
             return Err(fault("no array is named after a pooling".to_owned()));
         }
-        Ok(Self { path: path.to_owned(), ids, layers })
+        Ok(Self { path: path.to_owned(), tokens, layers })
     }
 
-    pub(super) fn ids(&self) -> Vec<Vec<u32>> {
-        self.ids.clone()
+    pub(super) fn tokens(&self) -> Vec<Encoded> {
+        self.tokens.clone()
     }
 
     pub(super) fn poolings(&self) -> Vec<Pooling> {
@@ -87,23 +88,30 @@ impl Golden {
     }
 }
 
-fn ids(file: &SafeTensors<'_>) -> Result<Vec<Vec<u32>>, String> {
+/// The tokens of each text; where the file has no types, the model was given none.
+fn tokens(file: &SafeTensors<'_>) -> Result<Vec<Encoded>, String> {
     let mut all = Vec::new();
-    while let Ok(tensor) = file.tensor(&format!("input_ids.{}", all.len())) {
-        let name = format!("input_ids.{}", all.len());
-        if tensor.dtype() != Dtype::I64 || tensor.shape().len() != 1 {
-            return Err(format!(
-                "{name} is {:?} {:?}, expected I64 [tokens]",
-                tensor.dtype(),
-                tensor.shape()
-            ));
+    while let Some(ids) = numbers(file, &format!("input_ids.{}", all.len()))? {
+        let name = format!("token_type_ids.{}", all.len());
+        let types = numbers(file, &name)?.unwrap_or_default();
+        if !types.is_empty() && types.len() != ids.len() {
+            return Err(format!("{name} has {} numbers for {} tokens", types.len(), ids.len()));
         }
-        let (words, _) = tensor.data().as_chunks::<8>();
-        let ids: Option<Vec<u32>> =
-            words.iter().map(|word| u32::try_from(i64::from_le_bytes(*word)).ok()).collect();
-        all.push(ids.ok_or_else(|| format!("{name} holds a number that is no token id"))?);
+        all.push(Encoded { ids, types, truncated: false });
     }
     if all.is_empty() { Err("there is no input_ids.0".to_owned()) } else { Ok(all) }
+}
+
+/// The numbers of an array [tokens], where it is there.
+fn numbers(file: &SafeTensors<'_>, name: &str) -> Result<Option<Vec<u32>>, String> {
+    let Ok(tensor) = file.tensor(name) else { return Ok(None) };
+    if tensor.dtype() != Dtype::I64 || tensor.shape().len() != 1 {
+        return Err(format!("{name} is {:?} {:?}, expected I64 [tokens]", tensor.dtype(), tensor.shape()));
+    }
+    let (words, _) = tensor.data().as_chunks::<8>();
+    let numbers: Option<Vec<u32>> =
+        words.iter().map(|word| u32::try_from(i64::from_le_bytes(*word)).ok()).collect();
+    numbers.map(Some).ok_or_else(|| format!("{name} holds a number that is no token id or type"))
 }
 
 /// Width and rows of each layer: from one array [layers, texts, width], or one array for each layer.
