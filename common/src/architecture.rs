@@ -46,6 +46,7 @@ mod smollm3;
 mod stablelm;
 mod starcoder2;
 mod t5;
+mod xlnet;
 
 use fields::Fields;
 pub use layout::Layout;
@@ -90,6 +91,7 @@ pub const FAMILIES: &[Family] = &[
     // Encoders with other positions.
     family("deberta", deberta::version_1),
     family("deberta-v2", deberta::version_2),
+    family("xlnet", xlnet::architecture),
     family("roformer", roformer::architecture),
     family("nomic_bert", nomic_bert::architecture),
     family("gte", nomic_bert::gte),

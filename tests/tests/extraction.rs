@@ -9,6 +9,7 @@ use lsa_common::model::{Dtype, Pooling};
 use lsa_tests::golden::{self, Golden, go_on, load, models, pin, relative_error, request};
 use lsa_worker::extract::{ExtractError, ExtractRequest, Extractor, Pooled};
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 use tch::Device;
 
@@ -227,6 +228,40 @@ fn the_binary_verifies_a_model_against_stored_results() {
     let message = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!(run.status.code(), Some(2), "{message}");
     assert!(message.contains("has layers of widths"), "{message}");
+}
+
+#[test]
+fn stored_types_are_what_the_model_was_given() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let model = fixture("more/xlnet");
+    let content = fs::read(Path::new(&model).join("golden.safetensors")).expect("fixture");
+    let file = SafeTensors::deserialize(&content).expect("sound");
+    // The stored results with other types in the place of those of the first text.
+    let verify = |types: Option<&TensorView<'_>>| {
+        let with_types = |(name, _): &(String, TensorView<'_>)| name != "token_type_ids.0";
+        let mut tensors: Vec<_> = file.tensors().into_iter().filter(with_types).collect();
+        tensors.extend(types.map(|types| ("token_type_ids.0".to_owned(), types.clone())));
+        let golden = folder.path().join("golden.safetensors");
+        fs::write(&golden, safetensors::serialize(tensors, None).expect("serialized")).expect("written");
+        let golden = golden.to_str().expect("utf-8");
+        let run = worker(&["verify-model", &model, "--golden", golden, "--device", "cpu"]);
+        (run.status.code(), String::from_utf8_lossy(&run.stderr).into_owned())
+    };
+    let stored = file.tensor("token_type_ids.0").expect("there");
+    assert_eq!(verify(Some(&stored)), (Some(0), String::new()));
+    let (code, message) = verify(None);
+    assert_eq!(code, Some(1), "{message}");
+    let numbers =
+        |numbers: &[i64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    let n_tokens = stored.shape()[0];
+    let check = |numbers: &[u8], expected: &str| {
+        let types =
+            TensorView::new(safetensors::Dtype::I64, vec![numbers.len() / 8], numbers).expect("whole");
+        let (code, message) = verify(Some(&types));
+        assert!(code == Some(2) && message.contains(expected), "{message}");
+    };
+    check(&numbers(&vec![0; n_tokens + 1]), "token_type_ids.0 has 4 numbers for 3 tokens");
+    check(&numbers(&vec![-1; n_tokens]), "token_type_ids.0 holds a number that is no token id or type");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::parts::{
     Attention, Block, DenseFeedForward, FeedForward, FusedOrder, HeadNorm, Inner, Linear, Norm, NormWeight,
-    Parameter, PositionMap, Projections, Scores, Sublayer,
+    Parameter, PositionMap, Projections, Scores, Sinusoidal, Sublayer,
 };
 use super::{Architecture, Naming};
 
@@ -65,7 +65,11 @@ impl Tensors {
         } else {
             (linear.width_out, linear.width_in)
         };
-        self.0.push(Parameter::new(linear.weight_name(), &[rows, columns]));
+        let shape = match linear.heads {
+            Some(n_heads) => vec![rows, n_heads, columns / n_heads],
+            None => vec![rows, columns],
+        };
+        self.0.push(Parameter { name: linear.weight_name(), shape });
         if linear.bias {
             self.0.push(Parameter::new(linear.bias_name(), &[linear.width_out]));
         }
@@ -129,6 +133,11 @@ impl Tensors {
                     }
                 }
                 self.all(scores.extra_bias.iter().flatten());
+            }
+            Scores::Sinusoidal(scores) => {
+                self.linear(&scores.key);
+                let Sinusoidal { content_bias, distance_bias, segment_bias, segments, .. } = &**scores;
+                self.all([content_bias, distance_bias, segment_bias, segments]);
             }
         }
     }

@@ -27,7 +27,7 @@ impl Parameter {
 /// An affine map, x W' + b.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
-    /// Stored as `{name}.weight` and `{name}.bias`.
+    /// Stored as `{name}.weight` and `{name}.bias`, or as `{name}` where it is stored by heads.
     pub name: String,
     /// Width of what it takes.
     pub width_in: u32,
@@ -37,11 +37,13 @@ pub struct Linear {
     pub bias: bool,
     /// Whether the weight is stored as [in, out] instead of [out, in].
     pub transposed: bool,
+    /// Where the second of these sides is stored as two, the number of heads and the width of one: the number.
+    pub heads: Option<u32>,
 }
 
 impl Linear {
     pub(super) fn new(name: impl Into<String>, width_in: u32, width_out: u32, bias: bool) -> Self {
-        Self { name: name.into(), width_in, width_out, bias, transposed: false }
+        Self { name: name.into(), width_in, width_out, bias, transposed: false, heads: None }
     }
 
     /// Stored as the first GPT models did, [in, out].
@@ -50,9 +52,18 @@ impl Linear {
         self
     }
 
+    /// Stored as a bare tensor, its second side split into heads.
+    pub(super) fn by_heads(mut self, n_heads: u32) -> Self {
+        self.heads = Some(n_heads);
+        self
+    }
+
     /// The name of the weight.
     pub fn weight_name(&self) -> String {
-        format!("{}.weight", self.name)
+        match self.heads {
+            Some(_) => self.name.clone(),
+            None => format!("{}.weight", self.name),
+        }
     }
 
     /// The name of the bias.
@@ -427,6 +438,9 @@ pub enum Scores {
     Alibi(Alibi),
     /// Products of contents with relative positions. He et al. 2021.
     Disentangled(Box<Disentangled>),
+    /// Products of contents with sinusoids of the distance, and with whether the segment is another one.
+    /// Dai et al. 2019; Yang et al. 2019.
+    Sinusoidal(Box<Sinusoidal>),
 }
 
 /// A learned bias by bucketed distance, shared by layers. Raffel et al. 2020.
@@ -468,6 +482,23 @@ pub struct Disentangled {
     pub position_query: Option<PositionMap>,
     /// Bias of queries and of values, where they are stored apart from the fused map.
     pub extra_bias: Option<[Parameter; 2]>,
+}
+
+/// Attention that compares contents with sinusoids of the distance, and with segments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sinusoidal {
+    /// Sinusoids, as wide as a hidden state → keys of each head.
+    pub key: Linear,
+    /// What is added to queries before they meet contents, [heads, width of a head].
+    pub content_bias: Parameter,
+    /// What is added to them before they meet sinusoids, of the same shape.
+    pub distance_bias: Parameter,
+    /// What is added to them before they meet segments, of the same shape.
+    pub segment_bias: Parameter,
+    /// The keys of the same segment and of another one, [2, heads, width of a head].
+    pub segments: Parameter,
+    /// Distances beyond count as this one.
+    pub max_distance: Option<u32>,
 }
 
 /// How relative positions become keys or queries.

@@ -10,3 +10,4 @@ pub mod linear;
 pub mod norm;
 pub mod relative_bias;
 pub mod rotary;
+pub mod sinusoidal;

@@ -3,6 +3,8 @@
 //! The residual stream is float32 whatever the compute dtype: maps and attention take and give the compute dtype,
 //! what they give is added up in float32.
 
+use std::cell::OnceCell;
+
 use lsa_common::architecture::parts::{self, Activation};
 use lsa_common::architecture::{Architecture, parts::Sublayer};
 use tch::{Kind, TchError, Tensor};
@@ -175,7 +177,13 @@ impl Encoder for Transformer {
         visit(0, &x)?;
         let angles = |rotary| Angles::new(rotary, batch.texts, &batch.positions, self.kind);
         let angles: Vec<Angles> = self.rotaries.iter().map(angles).collect::<Result<_, _>>()?;
-        let context = AttentionContext { plan: &batch.attention, angles: &angles, biases: &self.biases };
+        let context = AttentionContext {
+            plan: &batch.attention,
+            angles: &angles,
+            biases: &self.biases,
+            types: batch.types.as_ref(),
+            sinusoids: OnceCell::new(),
+        };
         for (layer, place) in (1..).zip(&self.order) {
             x = self.blocks[*place].forward(&x, &context, &batch.texts.offsets)?;
             if layer as usize == self.order.len() {

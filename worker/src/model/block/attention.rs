@@ -3,6 +3,8 @@
 //! Maps, norms and rotations work on packed tokens; only products of queries and keys see texts, group by group
 //! (see [`super::attention_plan`]).
 
+use std::cell::OnceCell;
+
 use lsa_common::architecture::parts::{self, Mask};
 use tch::{Kind, TchError, Tensor};
 
@@ -12,6 +14,7 @@ use super::linear::{self, Linear};
 use super::norm::HeadNorm;
 use super::relative_bias::RelativeBias;
 use super::rotary::Angles;
+use super::sinusoidal::Sinusoidal;
 use crate::weights::{Weights, WeightsError};
 
 /// What attention needs to know of a batch, and of the model beyond its own block.
@@ -22,6 +25,10 @@ pub struct AttentionContext<'a> {
     pub angles: &'a [Angles],
     /// The learned biases that the model has.
     pub biases: &'a [RelativeBias],
+    /// The type of each token, `[t]`; none where all are of one type.
+    pub types: Option<&'a Tensor>,
+    /// The sinusoids of all distances of the longest text, the same for all blocks, kept by the first that needs them.
+    pub sinusoids: OnceCell<Tensor>,
 }
 
 /// Multi-head attention with the maps before and after it.
@@ -47,6 +54,7 @@ enum Scores {
     /// Biases of the keys by position, made for the longest text when first needed: slope and how it is rounded.
     Alibi(Alibi),
     Disentangled(Box<Disentangled>),
+    Sinusoidal(Box<Sinusoidal>),
 }
 
 struct Alibi {
@@ -73,6 +81,9 @@ impl Attention {
                 let content = (&weight, bias.as_ref());
                 Scores::Disentangled(Box::new(Disentangled::load(weights, scores, stored, content)?))
             }
+            parts::Scores::Sinusoidal(scores) => {
+                Scores::Sinusoidal(Box::new(Sinusoidal::load(weights, scores)?))
+            }
         };
         let norm = stored.head_norm.as_ref();
         Ok(Self {
@@ -93,7 +104,8 @@ impl Attention {
     /// [t, d] → [t, d], the residual not included.
     pub fn forward(&self, x: &Tensor, context: &AttentionContext<'_>) -> Result<Tensor, TchError> {
         let heads = self.projected(x, context)?;
-        let of_group = |group: &Group| self.of_group(&heads, group, context);
+        let distance_keys = OnceCell::new();
+        let of_group = |group: &Group| self.of_group(&heads, &distance_keys, group, context);
         let outputs: Vec<Tensor> = context.plan.groups.iter().map(of_group).collect::<Result<_, _>>()?;
         drop(heads);
         let joined = match &outputs[..] {
@@ -125,9 +137,12 @@ impl Attention {
     }
 
     /// The heads' outputs [tokens, heads · width] of one group.
+    ///
+    /// `distance_keys` is for keys of distances, which are the same for all groups.
     fn of_group(
         &self,
         heads: &Tensor,
+        distance_keys: &OnceCell<Tensor>,
         group: &Group,
         context: &AttentionContext<'_>,
     ) -> Result<Tensor, TchError> {
@@ -139,7 +154,7 @@ impl Attention {
         let key = self.for_each_query(&split.f_narrow(1, self.n_heads, self.n_kv_heads)?)?;
         let value =
             self.for_each_query(&split.f_narrow(1, self.n_heads + self.n_kv_heads, self.n_kv_heads)?)?;
-        let output = self.attended(&query, &key, &value, group, context)?;
+        let output = self.attended([&query, &key, &value], distance_keys, group, context)?;
         let width = self.n_heads * self.head_dim;
         let output = output.f_transpose(1, 2)?.f_reshape([group.n_texts * group.longest, width])?;
         group.packed(output)
@@ -163,15 +178,15 @@ impl Attention {
 
     fn attended(
         &self,
-        query: &Tensor,
-        key: &Tensor,
-        value: &Tensor,
+        [query, key, value]: [&Tensor; 3],
+        distance_keys: &OnceCell<Tensor>,
         group: &Group,
         context: &AttentionContext<'_>,
     ) -> Result<Tensor, TchError> {
-        let fused = |mask: Option<&Tensor>, causal: bool| {
+        let fused_from = |query: &Tensor, mask: Option<&Tensor>, causal: bool| {
             Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, causal, self.scale, false)
         };
+        let fused = |mask: Option<&Tensor>, causal: bool| fused_from(query, mask, causal);
         match &self.scores {
             Scores::Products if group.is_only_causal(self.mask) => fused(None, true),
             Scores::Products => fused(group.allowed(self.mask)?.as_ref(), false),
@@ -192,8 +207,27 @@ impl Attention {
                 let scores = scores.of(query, key)?.f_mul_scalar_(self.scale)?;
                 softmax(&group.hide(scores, self.mask)?)?.f_matmul(value)
             }
+            Scores::Sinusoidal(scores) => {
+                let sinusoids = || scores.sinusoids(context.plan.longest());
+                let keys = || scores.keys(kept(&context.sinusoids, sinusoids)?);
+                let bias = scores.bias(query, kept(distance_keys, keys)?, group, context.types)?;
+                let bias = group.hide(bias.f_mul_scalar(self.scale)?, self.mask)?;
+                fused_from(&scores.for_contents(query)?, Some(&bias), false)
+            }
         }
     }
+}
+
+/// What a cell holds, made when it is asked for first.
+fn kept(
+    cell: &OnceCell<Tensor>,
+    make: impl FnOnce() -> Result<Tensor, TchError>,
+) -> Result<&Tensor, TchError> {
+    if let Some(kept) = cell.get() {
+        return Ok(kept);
+    }
+    let made = make()?;
+    Ok(cell.get_or_init(|| made))
 }
 
 impl Alibi {

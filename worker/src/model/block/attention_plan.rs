@@ -68,6 +68,11 @@ impl AttentionPlan {
             group_ranges(&lengths, alone_tokens(device)).into_iter().map(group).collect::<Result<_, _>>()?;
         Ok(Self { groups })
     }
+
+    /// Tokens of the longest text of the batch.
+    pub fn longest(&self) -> i64 {
+        self.groups.iter().map(|group| group.longest).max().unwrap_or(0)
+    }
 }
 
 /// A run of equally long texts with this many tokens is a group of its own.
@@ -141,6 +146,14 @@ impl Group {
             Some(padding) => padded.f_index_select(0, &padding.scatter),
             None => Ok(padded),
         }
+    }
+
+    /// Which tokens of a text differ, by a number for each token `[t]` of the batch:
+    /// [n_texts, 1, longest, longest], boolean.
+    pub fn differing(&self, numbers: &Tensor) -> Result<Tensor, TchError> {
+        let numbers = self.padded(numbers.f_narrow(0, self.first_token, self.n_tokens)?)?;
+        let of_key = numbers.f_view([self.n_texts, 1, 1, self.longest])?;
+        of_key.f_ne_tensor(&of_key.f_transpose(2, 3)?)
     }
 
     /// Whether no token is kept from a key other than by being behind it.

@@ -54,10 +54,15 @@ pub fn take(
     weights: &mut Weights<'_>,
     stored: &parts::Linear,
 ) -> Result<(Tensor, Option<Tensor>), WeightsError> {
-    let weight = weights.take(&stored.weight_name())?;
-    let weight = if stored.transposed { weight.f_transpose(0, 1)?.f_contiguous()? } else { weight };
+    let weight = take_weight(weights, stored)?;
     let bias = stored.bias.then(|| weights.take(&stored.bias_name())).transpose()?;
     Ok((weight, bias))
+}
+
+fn take_weight(weights: &mut Weights<'_>, stored: &parts::Linear) -> Result<Tensor, WeightsError> {
+    let weight = weights.take(&stored.weight_name())?;
+    let weight = if stored.heads.is_some() { weight.f_flatten(1, -1)? } else { weight };
+    if stored.transposed { Ok(weight.f_transpose(0, 1)?.f_contiguous()?) } else { Ok(weight) }
 }
 
 /// Queries, keys and values as one weight [(heads + 2 key heads) · width, d] in that order, and its bias.
@@ -119,12 +124,16 @@ fn take_side_by_side<'a>(
     weights: &mut Weights<'_>,
     linears: impl IntoIterator<Item = &'a parts::Linear>,
 ) -> Result<(Tensor, Option<Tensor>), WeightsError> {
-    // No family has maps that are stored [in, out] and apart.
     let linears: Vec<&parts::Linear> = linears.into_iter().collect();
-    let names: Vec<String> = linears.iter().map(|linear| linear.weight_name()).collect();
+    let weight = if linears.iter().any(|linear| linear.transposed) {
+        let taken = linears.iter().map(|linear| take_weight(weights, linear));
+        Tensor::f_cat(&taken.collect::<Result<Vec<_>, _>>()?, 0)?
+    } else {
+        let names: Vec<String> = linears.iter().map(|linear| linear.weight_name()).collect();
+        weights.take_stacked(&names)?
+    };
     let biased = linears.iter().filter(|linear| linear.bias).map(|linear| linear.bias_name());
     let biases: Vec<String> = biased.collect();
-    let weight = weights.take_stacked(&names)?;
     let bias = if biases.is_empty() { None } else { Some(weights.take_stacked(&biases)?) };
     Ok((weight, bias))
 }
@@ -177,6 +186,7 @@ mod tests {
             width_out: 1,
             bias: false,
             transposed: false,
+            heads: None,
         };
         let attention = parts::Attention {
             n_heads: 4,
