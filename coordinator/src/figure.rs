@@ -154,7 +154,7 @@ fn subject(metadata: &Metadata, name: &str) -> String {
         pooling => format!("{pooling} pooling"),
     };
     let dataset = match metadata.dataset.parse::<DatasetName>() {
-        Ok(name) => name.stem().to_owned(),
+        Ok(name) => name.stem(),
         Err(_) => metadata.dataset.clone(),
     };
     let known = [short_name(&metadata.model), pooling.as_str(), dataset.as_str()];

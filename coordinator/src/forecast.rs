@@ -185,7 +185,7 @@ fn names(extraction: &Extraction, works: &[Arc<Work>]) -> String {
         What::Prepare { .. } | What::Extract(_) | What::Compare(_) => None,
     });
     let dataset = dataset.and_then(|name| name.parse::<DatasetName>().ok());
-    let stem = dataset.as_ref().map_or("", DatasetName::stem);
+    let stem = dataset.map_or(String::new(), |name| name.stem());
     format!("{} · {stem}", extraction.model.name())
 }
 

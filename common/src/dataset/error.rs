@@ -75,28 +75,6 @@ pub enum DatasetError {
         /// The name as typed.
         name: String,
     },
-    /// A path without `file:` in front.
-    #[error("dataset {name:?} looks like a path; write file:{name}")]
-    NoScheme {
-        /// The name as typed.
-        name: String,
-    },
-    /// `file:` with something wrong after it.
-    #[error("dataset {name:?} is malformed: {reason}; write file:PATH or file:PATH#column")]
-    Malformed {
-        /// The name as typed.
-        name: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// An ending that no reader knows.
-    #[error(
-        "dataset {name:?} has an unknown ending; known are .txt, .jsonl, .csv and .tsv, each also with .gz or .zst"
-    )]
-    UnknownFormat {
-        /// The name as typed.
-        name: String,
-    },
     /// The file cannot be opened or read.
     #[error("{} cannot be read; check the path and its permissions", path.display())]
     Io {

@@ -37,6 +37,9 @@ pub struct Survey {
 ///
 /// Decompression stops at the last text wanted, the rest of the file is only digested.
 pub fn survey(name: &DatasetName, settings: &ReadSettings) -> Result<Survey, DatasetError> {
+    let DatasetName::File(name) = name else {
+        return Err(DatasetError::NotAvailable { name: name.to_string() });
+    };
     let (format, compression) = name.kind();
     let mut reader = TextReader::open(name.path(), (format, compression), name.column(), *settings, None)?;
     for text in reader.by_ref() {
@@ -311,6 +314,10 @@ impl Rows {
             Format::Jsonl => Self::Jsonl(Jsonl::new(stream, column, limits)),
             Format::Csv => Self::Delimited(delimited(stream, b',')?),
             Format::Tsv => Self::Delimited(delimited(stream, b'\t')?),
+            Format::Json | Format::Parquet => {
+                let source = std::io::ErrorKind::Unsupported.into();
+                return Err(DatasetError::Io { path: stream.path().to_owned(), source });
+            }
         })
     }
 
@@ -362,6 +369,15 @@ mod tests {
     struct File {
         folder: tempfile::TempDir,
         name: DatasetName,
+    }
+
+    impl File {
+        fn path(&self) -> &Path {
+            match &self.name {
+                DatasetName::File(name) => name.path(),
+                DatasetName::Hub(_) | DatasetName::Bucket(_) => unreachable!("files are read here"),
+            }
+        }
     }
 
     fn file(ending: &str, bytes: &[u8]) -> File {
@@ -569,9 +585,8 @@ mod tests {
         let file = file(".txt", b"a\nb\n");
         let spec = survey(&file.name, &SETTINGS).expect("a survey").spec;
         let check = |bytes: &[u8], expected: &str| {
-            std::fs::write(file.name.path(), bytes).expect("write the file");
-            let outcome =
-                read_texts(&spec, file.name.path()).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            std::fs::write(file.path(), bytes).expect("write the file");
+            let outcome = read_texts(&spec, file.path()).and_then(Iterator::collect::<Result<Vec<_>, _>>);
             let message = outcome.expect_err(expected).to_string();
             assert!(message.contains("has changed") && message.contains(expected), "{message}");
         };
@@ -579,7 +594,7 @@ mod tests {
         check(b"a\nc\n", "sha256 ");
         check(b"a\n\xff\n", "sha256 ");
         let older = TextsSpec { reader_version: 0, ..spec.clone() };
-        assert!(matches!(read_texts(&older, file.name.path()), Err(DatasetError::OtherReader { found: 0 })));
+        assert!(matches!(read_texts(&older, file.path()), Err(DatasetError::OtherReader { found: 0 })));
     }
 
     #[test]

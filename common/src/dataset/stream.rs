@@ -53,6 +53,7 @@ impl ByteStream {
             Compression::None => Decoder::Plain(file),
             Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(file))),
             Compression::Zstd => Decoder::Zstd(zstd::Decoder::new(file).map_err(io_error)?),
+            Compression::Bzip2 | Compression::Xz => return Err(io_error(io::ErrorKind::Unsupported.into())),
         };
         let mut stream = Self {
             path: path.to_owned(),

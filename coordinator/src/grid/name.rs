@@ -59,6 +59,7 @@ fn short_name(request: &Request) -> String {
 fn long_name(request: &Request, tell_owner: bool, tell_folder: bool) -> String {
     let mut parts: Vec<&str> = Vec::new();
     let (owner, model) = model_parts(request);
+    let stem = request.dataset.stem();
     if tell_owner {
         parts.extend(owner);
     }
@@ -70,7 +71,7 @@ fn long_name(request: &Request, tell_owner: bool, tell_folder: bool) -> String {
     if tell_folder {
         parts.extend(request.dataset.folder());
     }
-    parts.push(request.dataset.stem());
+    parts.push(&stem);
     if tell_folder {
         parts.extend(request.dataset.column());
     }
