@@ -6,6 +6,7 @@ pub mod client;
 pub mod commit;
 pub mod config;
 pub mod daemon;
+pub mod datasets;
 pub mod driver;
 pub mod embeddings;
 pub mod export;

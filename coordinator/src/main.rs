@@ -1,6 +1,7 @@
 //! `lsa-coordinator`: arguments, configuration, run, exit code.
 
 use std::collections::BTreeSet;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ use lsa_coordinator::client::submit::submit;
 use lsa_coordinator::client::{ClientError, CoordinatorArgs, JobArgs};
 use lsa_coordinator::config::{GridArgs, Machine, PlanArgs, RunArgs};
 use lsa_coordinator::daemon::{self, DaemonError, ServeArgs};
+use lsa_coordinator::datasets::{self, DatasetsArgs, DatasetsCommand};
 use lsa_coordinator::forecast::{self, Forecast};
 use lsa_coordinator::grid::Grid;
 use lsa_coordinator::local::{self, LocalConfig, LocalEnd, LocalError};
@@ -62,6 +64,8 @@ enum Command {
     Fetch(FetchArgs),
     /// Draw the figures of a results directory again, also of one that holds only .pkl files and metadata.json
     Report(ReportArgs),
+    /// The datasets that have names of their own
+    Datasets(DatasetsArgs),
     /// A completion script for a shell
     Completions {
         /// Which shell
@@ -212,10 +216,25 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
             println!("{} figures in {n_directories} {directories}", summary.figures.len());
             Ok(summary.exit_code())
         }
+        Command::Datasets(DatasetsArgs { command: None, list }) => {
+            emit(&datasets::list(&list, io::stdout().is_terminal()).map_err(usage)?)?;
+            Ok(0)
+        }
+        Command::Datasets(DatasetsArgs { command: Some(DatasetsCommand::Show(args)), .. }) => Err(usage(
+            anyhow::anyhow!("dataset {:?} is not available yet: it needs the hub", args.name.to_string()),
+        )),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lsa-coordinator", &mut std::io::stdout());
             Ok(0)
         }
+    }
+}
+
+/// Prints a long text. A reader such as `head` that has seen enough is no fault.
+fn emit(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
 }
 

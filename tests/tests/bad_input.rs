@@ -217,12 +217,12 @@ fn grid_files() {
     let good = "[grid]\nmodels = [\"./tiny\"]\ndatasets = [\"file:texts.txt\"]\n";
     check(
         "faults.toml",
-        "[grid]\nmodels = [\"./tiny\", \"./tiny\"]\ndatasets = [\"file:texts.txt\", \"c4\"]\npooling = [\"meen\"]\n\
+        "[grid]\nmodels = [\"./tiny\", \"./tiny\"]\ndatasets = [\"file:texts.txt\", \"c44\"]\npooling = [\"meen\"]\n\
          [similarity]\ntrails = 3\ntrials = 0\nmetrics = [\"CKA\", \"RSB\"]\n\
          [extraction]\ndtype = \"float31\"\n[data]\nnum_samples = \"many\"\n",
         &[
             "error: faults.toml:2:21: grid.models names \"./tiny\" twice",
-            "error: faults.toml:3:31: grid.datasets: dataset \"c4\" is not available yet; use file:PATH",
+            "error: faults.toml:3:31: grid.datasets: there is no dataset \"c44\"; did you mean \"c4\"?",
             "error: faults.toml:4:12: grid.pooling: unknown pooling \"meen\"",
             "error: faults.toml:6:1: unknown key \"trails\" in similarity; did you mean \"trials\"?",
             "error: faults.toml:7:10: similarity.trials must be a whole number from 1",
@@ -287,9 +287,13 @@ fn datasets() {
     check("file:tiny.txt/", &["tiny.txt/"]);
     check("file:texts.pdf", &["unknown ending", ".jsonl"]);
     check("texts.txt", &["looks like a path", "file:texts.txt"]);
-    for name in ["c4", "imdb", "Banking77Classification", "owner/name"] {
+    for name in ["c4", "hf:owner/name", "Banking77Classification", "s3://bucket/texts"] {
         check(name, &[&format!("dataset \"{name}\" is not available yet"), "use file:PATH"]);
     }
+    check("imdb", &["there is no dataset \"imdb\"", "lsa-coordinator datasets"]);
+    check("owner/name", &["there is no dataset \"owner/name\"", "hf:owner/name"]);
+    check("Bankng77Classification", &["did you mean \"Banking77Classification\"?"]);
+    check("AESDD", &["AESDD cannot be read: it holds no text"]);
     scratch.refuses(
         "lsa-coordinator run --model ./tiny -o out",
         &["no dataset is named", "c4 is not available yet", "file:PATH"],

@@ -9,10 +9,6 @@ pub mod c4;
 /// The table: a line with the version, a line with the columns, a line per task.
 const TABLE: &str = include_str!("mteb_tasks.tsv");
 
-/// The columns that [`Task::parse`] takes apart, in this order.
-const HEAD: &str = "name\ttype\tpath\trevision\tconfig\teval_splits\ttrain_split\tknown_rows\tn_subsets\tsubsets\t\
-                    layout\ttext_columns\tloader\tmodalities\tlanguages\tsuperseded_by";
-
 /// How a task's texts lie in its repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -222,6 +218,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    /// The columns that [`Task::parse`] takes apart, in this order.
+    const HEAD: &str = "name\ttype\tpath\trevision\tconfig\teval_splits\ttrain_split\tknown_rows\tn_subsets\tsubsets\t\
+                        layout\ttext_columns\tloader\tmodalities\tlanguages\tsuperseded_by";
 
     #[test]
     fn every_row_is_read_and_holds_what_the_rest_relies_on() {

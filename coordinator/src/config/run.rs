@@ -166,11 +166,11 @@ mod tests {
 
     #[test]
     fn faults_of_flags_are_told_at_once() {
-        let line = "--model m --dataset c4 --pooling meen --trials 0 --sample-size x --metrics CKKA --fp16 --dtype bfloat16 \
+        let line = "--model m --dataset c44 --pooling meen --trials 0 --sample-size x --metrics CKKA --fp16 --dtype bfloat16 \
                     --workers 0 --set trials --set similarity.trails=3 -o out";
         let message = parse(line).expect_err("many faults");
         for expected in [
-            "--dataset: grid.datasets: dataset \"c4\" is not available yet; use file:PATH",
+            "--dataset: grid.datasets: there is no dataset \"c44\"; did you mean \"c4\"?",
             "--pooling: grid.pooling: unknown pooling \"meen\"",
             "did you mean \"mean\"?",
             "--trials: similarity.trials must be a whole number from 1 to 100000, got 0",

@@ -242,8 +242,8 @@ fn faults_of_experiments() {
     );
     check("[grid]\nmodels = 1\ndatasets = [\"file:t.txt\"]", "grid.models must be a list");
     check(
-        "[grid]\nmodels = [\"a\"]\ndatasets = [\"c4\"]",
-        "g.toml:3:13: grid.datasets: dataset \"c4\" is not available yet; use file:PATH",
+        "[grid]\nmodels = [\"a\"]\ndatasets = [\"c44\"]",
+        "g.toml:3:13: grid.datasets: there is no dataset \"c44\"; did you mean \"c4\"?",
     );
     check(
         "[grid]\nmodels = [\"a\"]\ndatasets = [\"file:t.txt\"]\npooling = [\"avg\"]",
@@ -295,7 +295,7 @@ fn a_file_that_is_no_table_is_refused() {
 
 #[test]
 fn all_faults_are_told_at_once_in_file_order() {
-    let text = "[grid]\nmodles = [\"a\"]\ndatasets = [\"c4\", \"file:t.txt\"]\npooling = [\"meen\"]\n\
+    let text = "[grid]\nmodles = [\"a\"]\ndatasets = [\"c44\", \"file:t.txt\"]\npooling = [\"meen\"]\n\
                 [similarity]\ntrials = 0\nmetrics = [\"CKAA\"]\n[extraction]\ndtype = 3\n";
     let message = grid("g.toml", text).expect_err("many faults");
     let places: Vec<&str> = message.lines().map(|line| line.split(": ").next().unwrap_or("")).collect();
