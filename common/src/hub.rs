@@ -2,15 +2,40 @@
 //!
 //! Everything that asks a hub goes through [`Hub`]; whether a file comes from the hub, from this machine's cache or
 //! from a mirror in the bucket is the implementation's business. Calls block; they are made from blocking threads.
+//!
+//! [`HfHub`] speaks plain HTTP itself. The hub's own library (hf-hub 1.0.0) verifies neither status, size nor digest of
+//! what it downloads, does not go on where a download broke, knows no time limits and ignores `Retry-After` and
+//! `HF_HUB_OFFLINE`; so it is used for the one thing that it alone can do, the Xet protocol (`xet.rs`).
+
+mod cache;
+mod client;
+mod content;
+mod download;
+mod error;
+mod hf;
+mod list;
+mod lock;
+pub(crate) mod names;
+mod offline;
+mod retry;
+pub(crate) mod settings;
+mod stream;
+mod xet;
 
 use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::FailureClass;
 use crate::id::Digest;
+
+pub use cache::HubCache;
+pub use error::HubError;
+pub use hf::HfHub;
+pub use retry::RetryPolicy;
+pub use settings::{HubSettings, Token};
 
 /// What a repository holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,6 +73,15 @@ pub enum ContentId {
     Sha256(Digest),
     /// The git object id, SHA-1 of a header and the bytes, 40 hex digits: small files on a hub.
     GitSha1(String),
+}
+
+impl fmt::Display for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sha256(digest) => digest.fmt(f),
+            Self::GitSha1(oid) => f.write_str(oid),
+        }
+    }
 }
 
 /// One file of a repository at a commit.
@@ -101,24 +135,15 @@ pub trait Hub: Send + Sync {
     fn fetch(&self, listing: &Listing, file: &HubFile) -> Result<PathBuf, HubError>;
 }
 
-/// Why a hub gave no answer, or none that can be believed.
-#[derive(Debug, thiserror::Error)]
-pub enum HubError {
-    /// There is no such repository, or it is private and no token is set.
-    #[error("there is no {repo} at {endpoint}, or it is private; check the name, or set HF_TOKEN")]
-    NoRepo {
-        /// Which.
-        repo: Repo,
-        /// Where it was looked for.
-        endpoint: String,
-    },
+/// How far a download is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubProgress {
+    /// Path inside the repository.
+    pub file: String,
+    /// Bytes that are on this machine, those of an earlier attempt included.
+    pub done: u64,
+    /// Bytes of the file.
+    pub total: u64,
 }
 
-impl HubError {
-    /// What the failure means for an attempt.
-    pub fn failure_class(&self) -> FailureClass {
-        match self {
-            Self::NoRepo { .. } => FailureClass::Reject,
-        }
-    }
-}
+type OnProgress = Arc<dyn Fn(HubProgress) + Send + Sync>;

@@ -5,7 +5,6 @@
 
 mod facts;
 mod from_hub;
-mod hub_cache;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -19,15 +18,17 @@ use crate::architecture::{self, Architecture, ArchitectureError, Layout};
 use crate::checkpoint::{self, CheckpointError, WeightFile};
 use crate::exported_graph::{self, ExportedGraph, ExportedGraphError};
 use crate::failure::FailureClass;
-use crate::hub::{HubError, Repo};
+use crate::hub::names::is_repo_id;
+use crate::hub::settings::expand_home;
+use crate::hub::{HubError, Repo, RepoKind};
 use crate::id::Digest;
 use crate::model::{PinnedFile, PinnedModel};
 use crate::tokenize::{TokenizeError, Tokenizer, TokenizerFiles};
 
 use weights::{FoundWeights, is_weights_to_load};
 
+pub use crate::hub::HubCache;
 pub use from_hub::{Fetch, pin_from_hub};
-pub use hub_cache::HubCache;
 
 /// The config.
 pub const CONFIG: &str = "config.json";
@@ -293,7 +294,7 @@ pub fn find(id: &str, revision: Option<&str>) -> Result<ModelFolder, ModelSource
 
 /// As [`find`], with the cache named.
 pub fn find_in(id: &str, revision: Option<&str>, cache: &HubCache) -> Result<ModelFolder, ModelSourceError> {
-    let path = hub_cache::expand_home(id);
+    let path = expand_home(id);
     if !id.is_empty() && (path.is_dir() || id.starts_with(['.', '/', '~'])) {
         if let Some(revision) = revision {
             let (id, revision) = (id.to_owned(), revision.to_owned());
@@ -303,7 +304,34 @@ pub fn find_in(id: &str, revision: Option<&str>, cache: &HubCache) -> Result<Mod
         let folder = folder.ok_or(ModelSourceError::NoFolder(path))?;
         return Ok(ModelFolder { id: id.to_owned(), revision: None, folder });
     }
-    cache.find(id, revision.unwrap_or("main"))
+    find_cached(id, revision.unwrap_or("main"), cache)
+}
+
+/// The snapshot of `id` at a branch, tag or commit.
+fn find_cached(id: &str, revision: &str, cache: &HubCache) -> Result<ModelFolder, ModelSourceError> {
+    if !is_repo_id(id) {
+        return Err(ModelSourceError::MalformedId(id.chars().take(200).collect()));
+    }
+    let repo = Repo { kind: RepoKind::Model, id: id.to_owned() };
+    match cache.snapshot(&repo, revision) {
+        Some((commit, folder)) => Ok(ModelFolder { id: repo.id, revision: Some(commit), folder }),
+        None => Err(ModelSourceError::NotCached {
+            id: repo.id,
+            revision: revision.to_owned(),
+            cache: cache.root().to_owned(),
+            known: known_list(&cache.models()),
+        }),
+    }
+}
+
+/// What an error says of the models that are there.
+fn known_list(ids: &[String]) -> String {
+    const SHOWN: usize = 8;
+    match ids {
+        [] => "no models".to_owned(),
+        ids if ids.len() <= SHOWN => ids.join(", "),
+        ids => format!("{}, and {} more", ids[..SHOWN].join(", "), ids.len() - SHOWN),
+    }
 }
 
 /// Splits `owner/name@revision`; a path is left whole.
