@@ -10,4 +10,5 @@ pub mod golden;
 pub mod inputs;
 pub mod process;
 pub mod results;
+pub mod test_hub;
 pub mod wait;

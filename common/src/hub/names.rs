@@ -27,11 +27,10 @@ pub(super) fn is_hex(text: &str, digits: usize) -> bool {
 /// A path with `/` that stays below the folder it is joined to, on every system. Revisions are such paths too.
 pub(super) fn is_inside(path: &str) -> bool {
     let part = |part: &str| {
-        !matches!(part, "" | "." | "..")
-            && part.len() <= PART_BYTES_MAX
-            && !part.contains(['\\', '\0'])
-            // `C:` begins a drive on some systems.
-            && !(part.len() == 2 && part.ends_with(':'))
+        // `C:` begins a drive on some systems.
+        let is_drive = part.len() == 2 && part.ends_with(':');
+        let leaves = matches!(part, "" | "." | "..") || is_drive || part.contains(['\\', '\0']);
+        !leaves && part.len() <= PART_BYTES_MAX
     };
     path.len() <= PATH_BYTES_MAX && path.split('/').all(part)
 }

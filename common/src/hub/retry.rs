@@ -33,7 +33,7 @@ impl Default for RetryPolicy {
 /// Why one attempt failed.
 #[derive(Debug)]
 pub(super) struct Failed {
-    pub(super) error: HubError,
+    pub(super) error: Box<HubError>,
     /// Whether the same request may succeed later.
     pub(super) is_passing: bool,
     /// How long the hub asks to wait.
@@ -43,14 +43,14 @@ pub(super) struct Failed {
 impl Failed {
     /// The network, or what the hub is in at the moment.
     pub(super) fn passing(error: HubError) -> Self {
-        Self { error, is_passing: true, retry_after: None }
+        Self { error: Box::new(error), is_passing: true, retry_after: None }
     }
 }
 
 /// Everything else stays as it is.
 impl From<HubError> for Failed {
     fn from(error: HubError) -> Self {
-        Self { error, is_passing: false, retry_after: None }
+        Self { error: Box::new(error), is_passing: false, retry_after: None }
     }
 }
 
@@ -75,13 +75,13 @@ impl Attempts {
     pub(super) fn wait_after(&mut self, failed: Failed) -> Result<(), HubError> {
         self.n_failed += 1;
         if !failed.is_passing {
-            return Err(failed.error);
+            return Err(*failed.error);
         }
         if self.n_failed >= self.policy.attempts_max {
-            return Err(HubError::GaveUp { attempts: self.n_failed, source: Box::new(failed.error) });
+            return Err(HubError::GaveUp { attempts: self.n_failed, source: failed.error });
         }
         let pause = pause(&self.policy, self.n_failed, failed.retry_after, random());
-        let error = crate::failure::chain(&failed.error);
+        let error = crate::failure::chain(failed.error.as_ref());
         let (attempt, pause_ms) = (self.n_failed, u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         tracing::warn!(attempt, pause_ms, error, "the hub did not answer; trying again");
         std::thread::sleep(pause);
