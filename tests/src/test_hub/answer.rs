@@ -187,7 +187,7 @@ impl Asked {
         let Some(file) = files.get(path) else {
             return refusal(StatusCode::NOT_FOUND, "EntryNotFound", Some(commit));
         };
-        let etag = format!("\"{}\"", file.etag());
+        let etag = format!("\"{}\"", file.etag);
         let known = self.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
         let response = Response::builder().header("X-Repo-Commit", commit);
         if known == Some(&etag) {
@@ -199,7 +199,7 @@ impl Asked {
         }
         let path = self.uri.path().rsplit_once("/resolve/").map_or("", |(_, place)| place);
         let path = path.split_once('/').map_or("", |(_, path)| path);
-        let location = format!("{}/cdn/{}/{path}?Signature=secret", self.server.cdn_url, file.etag());
+        let location = format!("{}/cdn/{}/{path}?Signature=secret", self.server.cdn_url, file.etag);
         let response = response
             .status(StatusCode::FOUND)
             .header(header::LOCATION, location)
@@ -207,7 +207,7 @@ impl Asked {
             .header("X-Linked-Etag", etag)
             .header("X-Linked-Size", file.bytes.len());
         let response = match file.kind {
-            FileKind::Xet => response.header("X-Xet-Hash", file.etag()),
+            FileKind::Xet => response.header("X-Xet-Hash", &file.etag),
             FileKind::Plain | FileKind::Large => response,
         };
         response.body(Body::empty()).expect("a valid answer")
@@ -312,7 +312,7 @@ fn entries(files: &Files) -> Vec<Value> {
         let mut entry = json!({ "type": "file", "oid": file.git_oid(), "size": size, "path": path });
         if file.kind != FileKind::Plain {
             let pointer = file.pointer().len();
-            entry["lfs"] = json!({ "oid": file.etag(), "size": size, "pointerSize": pointer });
+            entry["lfs"] = json!({ "oid": file.etag, "size": size, "pointerSize": pointer });
         }
         entries.push(entry);
     }

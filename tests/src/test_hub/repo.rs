@@ -34,6 +34,8 @@ pub(super) enum Access {
 pub(super) struct TestFile {
     pub(super) bytes: Bytes,
     pub(super) kind: FileKind,
+    /// Git's digest of small files, SHA-256 of large ones.
+    pub(super) etag: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,7 +80,7 @@ impl TestRepo {
 
     fn with(mut self, path: &str, bytes: Bytes, kind: FileKind) -> Self {
         let files = self.branches.entry(self.branch.clone()).or_default();
-        files.insert(path.to_owned(), TestFile { bytes, kind });
+        files.insert(path.to_owned(), TestFile::new(bytes, kind));
         self
     }
 
@@ -122,31 +124,31 @@ impl TestRepo {
     fn commit(&self, files: &Files) -> String {
         let mut text = format!("{:?} {}", self.kind, self.id);
         for (path, file) in files {
-            text.push_str(&format!("\n{path} {}", file.etag()));
+            text.push_str(&format!("\n{path} {}", file.etag));
         }
         Digest::of(text.as_bytes()).to_string()[..40].to_owned()
     }
 }
 
 impl TestFile {
-    /// Git's digest of small files, SHA-256 of large ones.
-    pub(super) fn etag(&self) -> String {
-        match self.kind {
-            FileKind::Plain => git_sha1(&self.bytes),
-            FileKind::Large | FileKind::Xet => Digest::of(&self.bytes).to_string(),
-        }
+    fn new(bytes: Bytes, kind: FileKind) -> Self {
+        let etag = match kind {
+            FileKind::Plain => git_sha1(&bytes),
+            FileKind::Large | FileKind::Xet => Digest::of(&bytes).to_string(),
+        };
+        Self { bytes, kind, etag }
     }
 
     /// Of what lies in git: for a large file that is a text of three lines.
     pub(super) fn git_oid(&self) -> String {
         match self.kind {
-            FileKind::Plain => self.etag(),
+            FileKind::Plain => self.etag.clone(),
             FileKind::Large | FileKind::Xet => git_sha1(self.pointer().as_bytes()),
         }
     }
 
     pub(super) fn pointer(&self) -> String {
-        let (oid, size) = (self.etag(), self.bytes.len());
+        let (oid, size) = (&self.etag, self.bytes.len());
         format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n")
     }
 }
@@ -184,6 +186,6 @@ impl Shelf {
     /// What the CDN has under that digest.
     pub(super) fn large_file(&self, etag: &str) -> Option<&TestFile> {
         let files = self.0.iter().flat_map(|repo| repo.branches.values()).flat_map(BTreeMap::values);
-        files.filter(|file| file.kind != FileKind::Plain).find(|file| file.etag() == etag)
+        files.filter(|file| file.kind != FileKind::Plain).find(|file| file.etag == etag)
     }
 }
