@@ -1,10 +1,11 @@
-//! Where a model's files are: a folder, or the local Hugging Face cache; never the network.
+//! Where a model's files are: a folder, or a hub's repository, of which as much is fetched as is needed.
 //!
-//! [`find`] gives a folder, [`ModelFolder::pin`] digests the files that matter and reads their headers,
+//! [`local`] and [`fetch_from_hub`] give a folder, [`ModelFolder::pin`] digests the files that matter and reads their headers,
 //! [`open`] opens them again later, and [`OpenModel::verify_while`] refuses any file that has changed since.
 
 mod facts;
 mod from_hub;
+pub mod remote;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -18,17 +19,16 @@ use crate::architecture::{self, Architecture, ArchitectureError, Layout};
 use crate::checkpoint::{self, CheckpointError, WeightFile};
 use crate::exported_graph::{self, ExportedGraph, ExportedGraphError};
 use crate::failure::FailureClass;
-use crate::hub::names::is_repo_id;
+use crate::hub::HubError;
 use crate::hub::settings::expand_home;
-use crate::hub::{HubError, Repo, RepoKind};
 use crate::id::Digest;
 use crate::model::{PinnedFile, PinnedModel};
 use crate::tokenize::{TokenizeError, Tokenizer, TokenizerFiles};
 
+use remote::RemoteModelError;
 use weights::{FoundWeights, is_weights_to_load};
 
-pub use crate::hub::HubCache;
-pub use from_hub::{Fetch, pin_from_hub};
+pub use from_hub::{Fetch, fetch_from_hub, pin_from_hub};
 
 /// The config.
 pub const CONFIG: &str = "config.json";
@@ -111,22 +111,6 @@ pub enum ModelSourceError {
         /// As asked for.
         revision: String,
     },
-    /// A hub id that is not on this machine.
-    #[error(
-        "model {id:?} at revision {revision:?} is not in the local cache {} (which holds {known}), and download is not \
-         available yet; give a folder, or fetch it with: huggingface-cli download {id} --revision {revision}",
-        .cache.display()
-    )]
-    NotCached {
-        /// The repository.
-        id: String,
-        /// Branch, tag or commit.
-        revision: String,
-        /// Where it was looked for.
-        cache: PathBuf,
-        /// The models that are there.
-        known: String,
-    },
     /// The hub gave no answer, or a bad one.
     #[error("model {id:?} cannot be had from its hub")]
     Hub {
@@ -136,15 +120,14 @@ pub enum ModelSourceError {
         #[source]
         source: HubError,
     },
-    /// The repository lacks a file that every model has.
-    #[error("{repo} has no {file} at revision {revision:?}; is it the right repository?")]
-    NotInRepo {
-        /// Where.
-        repo: Repo,
-        /// As asked for.
-        revision: String,
-        /// Which.
-        file: String,
+    /// The files of the repository make no model.
+    #[error("model {id:?} cannot be used")]
+    Remote {
+        /// Which model.
+        id: String,
+        /// Why.
+        #[source]
+        source: RemoteModelError,
     },
     /// The folder lacks a file that every model has.
     #[error("model folder {} has no {file}; fetch the model again", .folder.display())]
@@ -261,14 +244,13 @@ impl ModelSourceError {
     pub fn failure_class(&self) -> FailureClass {
         match self {
             Self::Hub { source, .. } => source.failure_class(),
+            Self::Remote { source, .. } => source.failure_class(),
             Self::Io { .. } | Self::Checkpoint { source: CheckpointError::Io { .. }, .. } => {
                 FailureClass::Retry
             }
             Self::NoFolder(_)
             | Self::MalformedId(_)
             | Self::FolderRevision { .. }
-            | Self::NotCached { .. }
-            | Self::NotInRepo { .. }
             | Self::Missing { .. }
             | Self::Weights { .. }
             | Self::MissingShard { .. }
@@ -284,54 +266,21 @@ impl ModelSourceError {
     }
 }
 
-/// The folder of a model: a path, or a hub id in the local cache of the environment.
+/// The folder that `id` names, or nothing where it is a hub id.
 ///
-/// What exists as a folder, or starts with `.`, `/` or `~`, is a path. `revision` is a branch, tag or commit
-/// of a hub id, by default `main`.
-pub fn find(id: &str, revision: Option<&str>) -> Result<ModelFolder, ModelSourceError> {
-    find_in(id, revision, &HubCache::from_environment())
-}
-
-/// As [`find`], with the cache named.
-pub fn find_in(id: &str, revision: Option<&str>, cache: &HubCache) -> Result<ModelFolder, ModelSourceError> {
+/// What exists as a folder, or starts with `.`, `/` or `~`, is a folder, and has no revision.
+pub fn local(id: &str, revision: Option<&str>) -> Result<Option<ModelFolder>, ModelSourceError> {
     let path = expand_home(id);
-    if !id.is_empty() && (path.is_dir() || id.starts_with(['.', '/', '~'])) {
-        if let Some(revision) = revision {
-            let (id, revision) = (id.to_owned(), revision.to_owned());
-            return Err(ModelSourceError::FolderRevision { id, revision });
-        }
-        let folder = path.canonicalize().ok().filter(|path| path.is_dir());
-        let folder = folder.ok_or(ModelSourceError::NoFolder(path))?;
-        return Ok(ModelFolder { id: id.to_owned(), revision: None, folder });
+    if id.is_empty() || !(path.is_dir() || id.starts_with(['.', '/', '~'])) {
+        return Ok(None);
     }
-    find_cached(id, revision.unwrap_or("main"), cache)
-}
-
-/// The snapshot of `id` at a branch, tag or commit.
-fn find_cached(id: &str, revision: &str, cache: &HubCache) -> Result<ModelFolder, ModelSourceError> {
-    if !is_repo_id(id) {
-        return Err(ModelSourceError::MalformedId(id.chars().take(200).collect()));
+    if let Some(revision) = revision {
+        let (id, revision) = (id.to_owned(), revision.to_owned());
+        return Err(ModelSourceError::FolderRevision { id, revision });
     }
-    let repo = Repo { kind: RepoKind::Model, id: id.to_owned() };
-    match cache.snapshot(&repo, revision) {
-        Some((commit, folder)) => Ok(ModelFolder { id: repo.id, revision: Some(commit), folder }),
-        None => Err(ModelSourceError::NotCached {
-            id: repo.id,
-            revision: revision.to_owned(),
-            cache: cache.root().to_owned(),
-            known: known_list(&cache.models()),
-        }),
-    }
-}
-
-/// What an error says of the models that are there.
-fn known_list(ids: &[String]) -> String {
-    const SHOWN: usize = 8;
-    match ids {
-        [] => "no models".to_owned(),
-        ids if ids.len() <= SHOWN => ids.join(", "),
-        ids => format!("{}, and {} more", ids[..SHOWN].join(", "), ids.len() - SHOWN),
-    }
+    let folder = path.canonicalize().ok().filter(|path| path.is_dir());
+    let folder = folder.ok_or(ModelSourceError::NoFolder(path))?;
+    Ok(Some(ModelFolder { id: id.to_owned(), revision: None, folder }))
 }
 
 /// Splits `owner/name@revision`; a path is left whole.
@@ -538,21 +487,19 @@ mod tests {
 
     #[test]
     fn a_path_is_never_taken_for_a_hub_id() {
-        let empty = tempfile::tempdir().expect("temporary folder");
-        let cache = HubCache::at(empty.path());
-        let check = |id: &str, revision: Option<&str>, expected: &str| {
-            let error = find_in(id, revision, &cache).expect_err(id).to_string();
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let refuse = |id: &str, revision: Option<&str>, expected: &str| {
+            let error = local(id, revision).expect_err(id).to_string();
             assert!(error.contains(expected), "{id}: {error}");
         };
-        check("./nothing-here", None, "does not exist");
-        check("/nothing/here", None, "does not exist");
-        check("", None, "neither a folder nor a hub id");
-        check("a/b/c", None, "neither a folder nor a hub id");
-        check("some/model", None, "not available yet");
-        check("some/model", None, "huggingface-cli download some/model --revision main");
-        let path = empty.path().to_str().expect("utf-8");
-        check(path, Some("main"), "leave the revision out");
-        assert!(find_in(path, None, &cache).is_ok());
+        refuse("./nothing-here", None, "does not exist");
+        refuse("/nothing/here", None, "does not exist");
+        let path = folder.path().to_str().expect("utf-8");
+        refuse(path, Some("main"), "leave the revision out");
+        assert!(local(path, None).is_ok_and(|found| found.is_some()));
+        for id in ["", "a/b/c", "some/model", "some-model"] {
+            assert_eq!(local(id, Some("main")).ok(), Some(None), "{id}");
+        }
     }
 
     #[test]

@@ -121,7 +121,8 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
 
 /// The model in a folder.
 pub fn pin(folder: &Path) -> PinnedModel {
-    let found = model_source::find(folder.to_str().expect("utf-8"), None).expect("a folder");
+    let found =
+        model_source::local(folder.to_str().expect("utf-8"), None).expect("a folder").expect("a path");
     found.pin().unwrap_or_else(|error| panic!("{}: {}", folder.display(), lsa_worker::chain(&error)))
 }
 

@@ -48,8 +48,11 @@ fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
 fn every_layer_and_pooling_is_that_of_the_library_at_batch_size_one() {
     device::prepare_libtorch();
     let folder = minilm();
-    let model =
-        model_source::find(folder.to_str().expect("utf-8"), None).expect("a folder").pin().expect("sound");
+    let model = model_source::local(folder.to_str().expect("utf-8"), None)
+        .expect("a folder")
+        .expect("a path")
+        .pin()
+        .expect("sound");
     let extractor = Extractor::load(&model, &model.folder, Dtype::Float32, Device::Cpu).expect("loaded");
     let golden = fs::read(fixtures().join("golden.safetensors")).expect("fixture");
     let golden = SafeTensors::deserialize(&golden).expect("sound");

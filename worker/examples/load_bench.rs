@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         write_model(&folder, if kind == "t5" { T5 } else { LLAMA })?;
     }
     device::prepare_libtorch();
-    let found = model_source::find(folder.to_str().ok_or("not UTF-8")?, None)?;
+    let found = model_source::local(folder.to_str().ok_or("not UTF-8")?, None)?.ok_or("no folder")?;
     let started = Instant::now();
     let model = found.pin()?;
     println!("pinned (read and digested once): {:.1} s", started.elapsed().as_secs_f64());

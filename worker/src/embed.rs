@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use lsa_common::failure::FailureClass;
 use lsa_common::model::{Dtype, PinnedModel, Pooling};
+use lsa_common::model_source::Fetch;
 
 use crate::config::{self, CommandError};
 use crate::device::{self, ChosenDevice, DeviceChoice};
@@ -45,7 +46,7 @@ The file holds one float32 array [layers, lines, width] per pooling, named after
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct EmbedArgs {
-    /// A folder, or a hub id in the local cache, with @revision if need be.
+    /// A folder, or a hub id, with @revision if need be.
     #[arg(long, value_name = "MODEL")]
     pub model: String,
     /// A UTF-8 text file; every line is a row, and nothing of it is trimmed.
@@ -115,7 +116,7 @@ impl EmbedConfig {
             return Err(CommandError::usage(faults.join("; ")));
         };
         let texts = TextFile::open(&args.texts)?;
-        let model = inspect::pin(&args.model)?;
+        let model = inspect::pin(&args.model, Fetch::Weights)?;
         let limit = model.facts.max_length;
         if poolings.contains(&Pooling::Pooler) && !model.facts.has_pooler {
             return Err(CommandError::usage(ExtractError::NoPooler(model.id)));

@@ -504,7 +504,8 @@ mod tests {
         device::prepare_libtorch();
         for name in ["open/bert", "open/llama", "open/t5", "open/modernbert", "open/gpt2", "more/xlnet"] {
             let folder = format!("{}/../tests/fixtures/models/{name}", env!("CARGO_MANIFEST_DIR"));
-            let found = model_source::find(&folder, None).and_then(|found| found.pin()).expect("a fixture");
+            let found = model_source::local(&folder, None).expect("a folder").expect("a path");
+            let found = found.pin().expect("a fixture");
             let files = model_source::open(&found, &found.folder).expect("unchanged");
             let encoder = model::load(&files, Dtype::Float32, Device::Cpu).expect("loaded");
             // Lengths that share a padded group in attention.

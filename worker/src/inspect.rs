@@ -2,8 +2,9 @@
 
 use clap::Args;
 use lsa_common::failure::FailureClass;
+use lsa_common::hub::{HfHub, HubSettings};
 use lsa_common::model::{Dtype, PinnedModel, Pooling};
-use lsa_common::model_source::{self, Description, ModelSourceError};
+use lsa_common::model_source::{self, Description, Fetch, ModelFolder, ModelSourceError};
 use lsa_common::tokenize::TokenizerFiles;
 use serde_json::json;
 
@@ -15,7 +16,7 @@ const BATCH_TOKENS: u64 = 64 * 256;
 /// What to inspect.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A folder, or a hub id in the local cache, with @revision if need be.
+    /// A folder, or a hub id, with @revision if need be; of a hub the weights are not fetched
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Print one JSON object.
@@ -25,10 +26,9 @@ pub struct InspectArgs {
 
 /// Finds the model and prints what it is.
 pub fn run(args: &InspectArgs) -> Result<(), CommandError> {
-    let (id, revision) = model_source::split_revision(&args.model);
-    let folder = model_source::find(id, revision).map_err(source_error)?;
+    let model = pin(&args.model, Fetch::Headers)?;
+    let folder = ModelFolder { id: model.id.clone(), revision: None, folder: model.folder.clone() };
     let description = folder.describe().map_err(source_error)?;
-    let model = folder.pin().map_err(source_error)?;
     let layers = layers(&description);
     if args.json {
         println!("{:#}", as_json(&model, &layers));
@@ -61,10 +61,15 @@ fn layers(description: &Description) -> Vec<Layer> {
     widths.iter().enumerate().map(layer).collect()
 }
 
-/// The pinned model that the user named.
-pub fn pin(name: &str) -> Result<PinnedModel, CommandError> {
+/// The pinned model that the user named: a folder, or a hub id, of which as much is fetched as is asked for.
+pub fn pin(name: &str, fetch: Fetch) -> Result<PinnedModel, CommandError> {
     let (id, revision) = model_source::split_revision(name);
-    model_source::find(id, revision).and_then(|folder| folder.pin()).map_err(source_error)
+    if let Some(folder) = model_source::local(id, revision).map_err(source_error)? {
+        return folder.pin().map_err(source_error);
+    }
+    let hub = HubSettings::from_environment().and_then(HfHub::new);
+    let hub = hub.map_err(|source| source_error(ModelSourceError::Hub { id: id.to_owned(), source }))?;
+    model_source::pin_from_hub(id, revision, &hub, fetch).map_err(source_error)
 }
 
 /// A model that is not what it should be is the user's fault, a disk that fails is not.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lsa_common::model::{Dtype, Pooling};
+use lsa_common::model_source::Fetch;
 use serde_json::json;
 
 use crate::config::CommandError;
@@ -35,7 +36,7 @@ docs/models.md says how to make one.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyModelArgs {
-    /// A folder, or a hub id in the local cache, with @revision if need be.
+    /// A folder, or a hub id, with @revision if need be.
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// The safetensors file of stored results.
@@ -78,7 +79,7 @@ pub fn run(args: &VerifyModelArgs) -> Result<(), CommandError> {
     })?;
     let device: DeviceChoice = args.device.parse().map_err(CommandError::usage)?;
     let golden = Golden::read(&args.golden).map_err(CommandError::usage)?;
-    let model = inspect::pin(&args.model)?;
+    let model = inspect::pin(&args.model, Fetch::Weights)?;
     let device = device::open(device).map_err(CommandError::usage)?;
     let extractor = Extractor::load(&model, &model.folder, dtype, device.device);
     let extractor = extractor.map_err(CommandError::failed)?;

@@ -6,14 +6,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::weights::FORMS;
-use super::{CONFIG, ModelFolder, ModelSourceError, io_error, read_small};
-use crate::checkpoint::{Index, safetensors_header_bytes};
-use crate::exported_graph;
+use super::weights::is_weights_to_load;
+use super::{ModelFolder, ModelSourceError, io_error, remote};
+use crate::checkpoint::safetensors_header_bytes;
+use crate::hub::names::is_repo_id;
 use crate::hub::{ContentId, Hub, HubFile, Listing, Repo, RepoKind};
 use crate::id::Digest;
 use crate::model::PinnedModel;
-use crate::tokenize::TokenizerFiles;
 
 /// How much of a model's weights is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,29 +32,32 @@ pub fn pin_from_hub(
     hub: &dyn Hub,
     fetch: Fetch,
 ) -> Result<PinnedModel, ModelSourceError> {
-    let revision = revision.unwrap_or("main");
-    let failed = |source| ModelSourceError::Hub { id: id.to_owned(), source };
-    let repo = Repo { kind: RepoKind::Model, id: id.to_owned() };
-    let listing = hub.list(&repo, revision).map_err(failed)?;
-    let missing = |file: &str| ModelSourceError::NotInRepo {
-        repo: repo.clone(),
-        revision: revision.to_owned(),
-        file: file.to_owned(),
-    };
-    let config = listing.file(CONFIG).ok_or_else(|| missing(CONFIG))?;
-    let snapshot = hub.fetch(&listing, config).map_err(failed)?;
-    let snapshot = snapshot.parent().unwrap_or(Path::new("/")).to_owned();
-    let model = Remote { id, hub, listing: &listing, snapshot };
-    let fetched = model.small_files()?;
-    let weights = model.weights()?;
-    let known = weights.iter().filter_map(|file| Some((file.path.clone(), sha256(file)?))).collect();
+    let listing = list(id, revision, hub)?;
+    let model = Remote::look(id, hub, &listing)?;
+    let known = model.weights.iter().filter_map(|file| Some((file.path.clone(), sha256(file)?))).collect();
     match fetch {
-        Fetch::Weights => {
-            weights.iter().try_for_each(|file| model.fetch(file).map(drop))?;
-            model.folder(model.snapshot.clone()).pin_knowing(&known)
-        }
-        Fetch::Headers => model.pin_headers(&fetched, &weights, &known),
+        Fetch::Weights => model.fetched()?.pin_knowing(&known),
+        Fetch::Headers => model.pin_headers(&known),
     }
+}
+
+/// Fetches a model of a hub, whole.
+pub fn fetch_from_hub(
+    id: &str,
+    revision: Option<&str>,
+    hub: &dyn Hub,
+) -> Result<ModelFolder, ModelSourceError> {
+    let listing = list(id, revision, hub)?;
+    Remote::look(id, hub, &listing)?.fetched()
+}
+
+fn list(id: &str, revision: Option<&str>, hub: &dyn Hub) -> Result<Listing, ModelSourceError> {
+    if !is_repo_id(id) {
+        return Err(ModelSourceError::MalformedId(id.chars().take(200).collect()));
+    }
+    let repo = Repo { kind: RepoKind::Model, id: id.to_owned() };
+    let listed = hub.list(&repo, revision.unwrap_or("main"));
+    listed.map_err(|source| ModelSourceError::Hub { id: id.to_owned(), source })
 }
 
 /// The sha256 that the hub says a file has.
@@ -66,16 +68,31 @@ fn sha256(file: &HubFile) -> Option<Digest> {
     }
 }
 
-/// A model in a repository at a commit.
+/// A model in a repository at a commit. Its config, tokenizer and indices are fetched.
 struct Remote<'a> {
     id: &'a str,
     hub: &'a dyn Hub,
     listing: &'a Listing,
     /// Where fetched files are.
     snapshot: PathBuf,
+    small: Vec<PathBuf>,
+    /// The weights in the preferred form, none of them fetched.
+    weights: Vec<HubFile>,
 }
 
-impl Remote<'_> {
+impl<'a> Remote<'a> {
+    fn look(id: &'a str, hub: &'a dyn Hub, listing: &'a Listing) -> Result<Self, ModelSourceError> {
+        let files = remote::all_model_files(hub, listing);
+        let files = files.map_err(|source| ModelSourceError::Remote { id: id.to_owned(), source })?;
+        let (weights, others): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|file| is_weights_to_load(&file.path));
+        let failed = |source| ModelSourceError::Hub { id: id.to_owned(), source };
+        let fetch = |file: &HubFile| hub.fetch(listing, file).map_err(failed);
+        let small = others.iter().map(fetch).collect::<Result<Vec<_>, _>>()?;
+        let snapshot = small.first().and_then(|path| path.parent()).unwrap_or(Path::new("/")).to_owned();
+        Ok(Self { id, hub, listing, snapshot, small, weights })
+    }
+
     fn folder(&self, folder: PathBuf) -> ModelFolder {
         ModelFolder { id: self.id.to_owned(), revision: Some(self.listing.commit.clone()), folder }
     }
@@ -85,58 +102,24 @@ impl Remote<'_> {
         self.hub.fetch(self.listing, file).map_err(failed)
     }
 
-    /// Fetches config, tokenizer and indices.
-    fn small_files(&self) -> Result<Vec<PathBuf>, ModelSourceError> {
-        let is_small = |name: &str| {
-            TokenizerFiles::knows(name)
-                || super::weights::is_index(name)
-                || name == exported_graph::DESCRIPTION
-        };
-        self.listing.files.iter().filter(|file| is_small(&file.path)).map(|file| self.fetch(file)).collect()
-    }
-
-    /// The weights in the preferred form, none of them fetched; none where no form is there.
-    fn weights(&self) -> Result<Vec<HubFile>, ModelSourceError> {
-        if self.listing.file(exported_graph::DESCRIPTION).is_some() {
-            return Ok(self.listing.file(exported_graph::GRAPH).into_iter().cloned().collect());
-        }
-        for form in FORMS {
-            let Some(file) = self.listing.file(form.name) else { continue };
-            if !form.is_index {
-                return Ok(vec![file.clone()]);
-            }
-            let path = self.snapshot.join(form.name);
-            let json = File::open(&path).map_err(|source| io_error(&path, source))?;
-            let damaged = |source| ModelSourceError::Checkpoint { folder: self.snapshot.clone(), source };
-            let index = Index::read(form.name, &read_small(&path, json)?).map_err(damaged)?;
-            // What the index lists and the repository lacks is found, and named, when the folder is pinned.
-            return Ok(index
-                .files()
-                .into_iter()
-                .filter_map(|name| self.listing.file(name))
-                .cloned()
-                .collect());
-        }
-        Ok(Vec::new())
+    /// The folder with all files.
+    fn fetched(&self) -> Result<ModelFolder, ModelSourceError> {
+        self.weights.iter().try_for_each(|file| self.fetch(file).map(drop))?;
+        Ok(self.folder(self.snapshot.clone()))
     }
 
     /// Pins the model from a folder in which weights are holes, except for their headers.
-    fn pin_headers(
-        &self,
-        fetched: &[PathBuf],
-        weights: &[HubFile],
-        known: &BTreeMap<String, Digest>,
-    ) -> Result<PinnedModel, ModelSourceError> {
+    fn pin_headers(&self, known: &BTreeMap<String, Digest>) -> Result<PinnedModel, ModelSourceError> {
         // Named after the model, for errors.
         let prefix = format!("lsa-{}-", self.id.replace('/', "--"));
         let scratch = tempfile::Builder::new().prefix(&prefix).tempdir();
         let scratch = scratch.map_err(|source| io_error(&std::env::temp_dir(), source))?;
         let path = |name: &str| scratch.path().join(name);
-        for file in fetched {
+        for file in &self.small {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             symlink(file, path(name)).map_err(|source| io_error(&path(name), source))?;
         }
-        for file in weights {
+        for file in &self.weights {
             let place = path(&file.path);
             match self.header(file)? {
                 Some(header) => with_holes(&place, &header, file.size),

@@ -173,7 +173,11 @@ fn digest(file: &WeightFile) -> io::Result<Digest> {
 /// The files of `folder` with weights in forms that are not supported, for the end of an error.
 fn unsupported(folder: &Path) -> String {
     let names = folder.read_dir().into_iter().flatten().flatten();
-    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    only_unsupported(names.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+}
+
+/// Those of `names` that are weights in forms that are not supported, for the end of an error.
+pub(super) fn only_unsupported(names: impl Iterator<Item = String>) -> String {
     let mut names: Vec<String> =
         names.filter(|name| UNSUPPORTED.iter().any(|ending| name.ends_with(ending))).collect();
     names.sort_unstable();
