@@ -12,6 +12,14 @@ use crate::failure::FailureClass;
 /// Why a hub gave no answer, or none that can be believed.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
+    /// What stands between us and the hub failed.
+    #[error("{source}")]
+    Other {
+        /// What the failure means for the caller.
+        class: FailureClass,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A setting from the environment that makes no sense.
     #[error("{name} cannot be used: {reason}")]
     Setting {
@@ -264,6 +272,7 @@ impl HubError {
     /// Trouble on the way, or with this machine's disk, may pass; what the hub says stays so.
     pub fn failure_class(&self) -> FailureClass {
         match self {
+            Self::Other { class, .. } => *class,
             Self::Network { .. }
             | Self::Silent { .. }
             | Self::Broken { .. }
