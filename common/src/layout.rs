@@ -5,15 +5,80 @@
 
 use std::collections::BTreeMap;
 
+use crate::hub::{Repo, RepoKind};
 use crate::id::{AttemptId, Digest, Epoch, JobId, UnitId};
 use crate::model::Pooling;
 
 /// The version of the stored format, written once.
 pub const FORMAT: &str = "format.json";
 
-/// A file that came with a submission, by content.
+/// The folder of files by content.
+pub const INPUTS: &str = "inputs";
+
+/// A file by content: one that came with a submission, or one of a hub.
 pub fn input(sha256: Digest) -> String {
-    format!("inputs/{sha256}")
+    format!("{INPUTS}/{sha256}")
+}
+
+/// The folder of what is known of hub repositories.
+pub const MIRROR: &str = "mirror";
+
+/// The folder that says under which content the small files of a hub are kept.
+pub const MIRROR_GIT: &str = "mirror/git";
+
+/// What the file of that git object id is.
+pub fn mirror_git(sha1: &str) -> String {
+    format!("{MIRROR_GIT}/{}.json", escaped(sha1, false))
+}
+
+/// `models` or `datasets`.
+pub fn repo_folder(kind: RepoKind) -> &'static str {
+    match kind {
+        RepoKind::Model => "models",
+        RepoKind::Dataset => "datasets",
+    }
+}
+
+/// `owner--name`: one part of a key or path, another one for every other id.
+pub fn repo_name(id: &str) -> String {
+    // No part holds or touches a double hyphen, so that those between the parts can be told.
+    id.split('/').map(|part| escaped(part, true)).collect::<Vec<_>>().join("--")
+}
+
+/// A branch, tag or commit as one part of a key, another one for every other revision.
+pub fn revision_name(revision: &str) -> String {
+    escaped(revision, false)
+}
+
+/// The folder of the listings of a repository at a branch, tag or commit.
+pub fn mirror_refs(repo: &Repo, revision: &str) -> String {
+    let folder = repo_folder(repo.kind);
+    format!("{MIRROR}/{folder}/{}/refs/{}", repo_name(&repo.id), revision_name(revision))
+}
+
+/// A listing of a repository at a branch, tag or commit; the highest number counts.
+pub fn mirror_ref(repo: &Repo, revision: &str, number: u32) -> String {
+    format!("{}/{number}.json", mirror_refs(repo, revision))
+}
+
+/// `text` as one part of a key: letters, digits, `_`, `-` and `.` stay, all else becomes `~` and two digits a byte.
+/// Different texts give different parts, none of which is empty or begins with a dot.
+fn escaped(text: &str, single_hyphens: bool) -> String {
+    let bytes = text.as_bytes();
+    let mut part = String::new();
+    for (place, byte) in bytes.iter().copied().enumerate() {
+        let alone = place > 0 && place + 1 < bytes.len() && bytes[place - 1] != b'-';
+        let stays = match byte {
+            b'.' => place > 0,
+            b'-' => !single_hyphens || alone,
+            byte => byte.is_ascii_alphanumeric() || byte == b'_',
+        };
+        match stays {
+            true => part.push(char::from(byte)),
+            false => part.push_str(&format!("~{byte:02x}")),
+        }
+    }
+    if part.is_empty() { "~".to_owned() } else { part }
 }
 
 /// A part of prepared texts.
@@ -155,6 +220,39 @@ pub fn parse_generation(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_a_repository_is_called_it_has_keys_of_its_own() {
+        let parts =
+            ["", ".", "..", "-", "--", "a", "A", "a-", "-b", "a-b", "a--b", "~", "~2e", "~7e2e", "%2F", "é"];
+        let mut ids: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+        for a in parts {
+            ids.extend(parts.iter().map(|b| format!("{a}/{b}")));
+            ids.extend(parts.iter().map(|b| format!("{a}{b}")));
+            ids.push(format!("{a}\\{a}\0{a}\n"));
+        }
+        ids.sort();
+        ids.dedup();
+        let check = |keys: Vec<String>, prefix: &str, depth: usize| {
+            for key in &keys {
+                let parsed = object_store::path::Path::parse(key).expect(key);
+                assert!(key.starts_with(prefix) && parsed.parts().count() == depth, "{key}");
+                let sound = |part: &str| !part.is_empty() && !part.starts_with('.');
+                let plain = |c: char| c.is_ascii_alphanumeric() || "_-.~/".contains(c);
+                assert!(key.split('/').all(sound) && key.chars().all(plain), "{key}");
+            }
+            let different: std::collections::BTreeSet<&String> = keys.iter().collect();
+            assert_eq!(different.len(), ids.len());
+        };
+        let repo = |id: &str| Repo { kind: RepoKind::Model, id: id.to_owned() };
+        check(ids.iter().map(|id| mirror_ref(&repo(id), "main", 3)).collect(), "mirror/models/", 6);
+        check(ids.iter().map(|id| mirror_ref(&repo("a/b"), id, 0)).collect(), "mirror/models/a--b/refs/", 6);
+        check(ids.iter().map(|id| mirror_git(id)).collect(), "mirror/git/", 3);
+        assert_eq!(
+            mirror_ref(&repo("BAAI/bge-small-en-v1.5"), "refs/convert/parquet", 2),
+            "mirror/models/BAAI--bge-small-en-v1.5/refs/refs~2fconvert~2fparquet/2.json"
+        );
+    }
 
     #[test]
     fn the_highest_generation_counts() {

@@ -210,6 +210,21 @@ impl Store {
         answer.bytes().await.map_err(failed)
     }
 
+    /// Bytes `from` to `from + size` of an object, which has as many.
+    pub async fn get_range(&self, key: &str, from: u64, size: u64) -> Result<Bytes, StoreError> {
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        let failed = |source| StoreError::Request { deed: "read", key: key.to_owned(), source };
+        let end = from.saturating_add(size);
+        let bytes = self.objects.get_range(&self.path(key)?, from..end).await.map_err(failed)?;
+        if bytes.len() as u64 == size {
+            return Ok(bytes);
+        }
+        let fault = format!("it ends before byte {end}");
+        Err(StoreError::Damaged { key: key.to_owned(), fault })
+    }
+
     /// The content of an object, or nothing where there is none.
     pub async fn try_get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         match self.get(key).await {
@@ -405,6 +420,9 @@ mod tests {
         assert_eq!(store.get_verified(&object).await.ok(), Some("rows".into()));
         let lying = StoredObject { sha256: Digest::of(b"other"), ..object.clone() };
         assert!(matches!(store.get_verified(&lying).await, Err(StoreError::Damaged { .. })));
+        assert_eq!(store.get_range("a/d/e", 1, 2).await.ok(), Some("ow".into()));
+        assert_eq!(store.get_range("a/d/e", 4, 0).await.ok(), Some(Bytes::new()));
+        assert!(store.get_range("a/d/e", 2, 3).await.is_err());
         let keys: Vec<_> = store.list("a").await.expect("a list").into_iter().map(|o| o.key).collect();
         assert_eq!(keys, ["a/b", "a/d/e"]);
         assert_eq!(store.folders("a").await.ok(), Some(vec!["d".to_owned()]));
