@@ -17,6 +17,7 @@ pub mod job;
 pub mod key;
 pub mod layout;
 pub mod metric;
+pub mod mirror;
 pub mod model;
 pub mod model_source;
 pub mod pickle;
