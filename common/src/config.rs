@@ -12,6 +12,11 @@ pub fn worker_cache() -> PathBuf {
     cache_home().join("lsa-worker")
 }
 
+/// Where a coordinator keeps what it reads of hubs and mirrors: `$XDG_CACHE_HOME/lsa-coordinator`.
+pub fn coordinator_cache() -> PathBuf {
+    cache_home().join("lsa-coordinator")
+}
+
 fn cache_home() -> PathBuf {
     let named = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     named("XDG_CACHE_HOME")

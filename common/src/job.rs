@@ -112,6 +112,8 @@ pub struct RunSettings {
     pub max_attempts: u32,
     /// Between jobs of one coordinator; higher goes first.
     pub priority: i32,
+    /// Model files that come from a hub go through the bucket, fetched by one worker; otherwise each worker asks the hub.
+    pub mirror: bool,
     /// One experiment given by flags: its files lie in the output directory itself.
     pub single: bool,
 }
@@ -159,6 +161,11 @@ impl JobSpec {
                     format!("models[{}].files", model.id),
                     &format!("{:?} leaves the folder", file.name),
                 );
+            }
+        }
+        for TextsSpec { plan, .. } in &self.texts {
+            if plan.files.is_empty() || plan.unpinned().is_some() {
+                return invalid(format!("texts[{}]", plan.dataset), "has no files, or one without digest");
             }
         }
         let mut names = std::collections::BTreeSet::new();
@@ -218,7 +225,7 @@ impl JobSpec {
     }
 
     fn texts_keys(&self) -> Vec<Digest> {
-        self.texts.iter().map(crate::key::texts_key).collect()
+        self.texts.iter().map(|texts| crate::key::texts_key(&texts.plan)).collect()
     }
 }
 

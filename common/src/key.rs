@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::dataset::TextsSpec;
+use crate::dataset::TextsPlan;
 use crate::id::Digest;
 use crate::job::{ExtractionSettings, SimilaritySettings};
 use crate::metric::MetricSpec;
@@ -20,9 +20,16 @@ pub fn digest_of(kind: &str, value: &impl Serialize) -> Digest {
     Digest::of(&json)
 }
 
-/// The key of prepared texts: content and selection, not where the file lies.
-pub fn texts_key(texts: &TextsSpec) -> Digest {
+/// The key of prepared texts: content and selection, not where the files lie. Every file's content is known.
+pub fn texts_key(texts: &TextsPlan) -> Digest {
     digest_of("texts", &texts.identity())
+}
+
+/// The key of a model's files: names and content.
+pub fn model_files_key(model: &PinnedModel) -> Digest {
+    let mut files: Vec<_> = model.files.iter().map(|file| (&file.name, file.sha256)).collect();
+    files.sort();
+    digest_of("model files", &files)
 }
 
 /// The base key of an extraction: model files, texts and settings; poolings are committed one by one and not in it.

@@ -81,14 +81,22 @@ fn escaped(text: &str, single_hyphens: bool) -> String {
     if part.is_empty() { "~".to_owned() } else { part }
 }
 
+/// The folder of all prepared texts.
+pub const TEXTS: &str = "texts";
+
+/// Everything of prepared texts.
+pub fn texts(texts_key: Digest) -> String {
+    format!("{TEXTS}/{texts_key}")
+}
+
 /// A part of prepared texts.
 pub fn texts_part(texts_key: Digest, part: usize, attempt: AttemptId) -> String {
-    format!("texts/{texts_key}/part_{part}.{attempt}.parquet")
+    format!("{}/part_{part}.{attempt}.parquet", texts(texts_key))
 }
 
 /// The folder of the records of prepared texts.
 pub fn texts_commits(texts_key: Digest) -> String {
-    format!("texts/{texts_key}/commits")
+    format!("{}/commits", texts(texts_key))
 }
 
 /// The record of prepared texts, generation `generation`.

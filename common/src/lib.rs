@@ -21,6 +21,7 @@ pub mod mirror;
 pub mod model;
 pub mod model_source;
 pub mod pickle;
+pub mod prepare;
 pub mod record;
 pub mod report;
 pub mod seed;

@@ -167,6 +167,8 @@ impl MirroredHub {
         let error = match hub.list(repo, revision) {
             Ok(listing) => return Ok(listing),
             Err(error) if error.failure_class() == FailureClass::Retry => error,
+            // Offline by choice, and not on this machine.
+            Err(error @ HubError::NotCached { .. }) => error,
             Err(error) => return Err(error.into()),
         };
         let Some(known) = self.recorded(repo, revision)? else { return Err(error.into()) };

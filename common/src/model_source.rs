@@ -118,7 +118,7 @@ pub enum ModelSourceError {
         id: String,
         /// Why.
         #[source]
-        source: HubError,
+        source: Box<HubError>,
     },
     /// The files of the repository make no model.
     #[error("model {id:?} cannot be used")]
@@ -127,7 +127,7 @@ pub enum ModelSourceError {
         id: String,
         /// Why.
         #[source]
-        source: RemoteModelError,
+        source: Box<RemoteModelError>,
     },
     /// The folder lacks a file that every model has.
     #[error("model folder {} has no {file}; fetch the model again", .folder.display())]
@@ -240,6 +240,17 @@ pub enum ModelSourceError {
 }
 
 impl ModelSourceError {
+    /// Whether the rights of whoever asks a hub do not suffice.
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Hub { source, .. } => source.is_refused(),
+            Self::Remote { source, .. } => {
+                matches!(&**source, RemoteModelError::Hub(error) if error.is_refused())
+            }
+            _ => false,
+        }
+    }
+
     /// Trouble with reading may pass; a model that is not what it should be stays so.
     pub fn failure_class(&self) -> FailureClass {
         match self {

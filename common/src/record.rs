@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Columns;
 use crate::id::{AttemptId, Digest, Epoch, WorkerId};
 
 /// An object of known content in the bucket.
@@ -56,6 +57,10 @@ pub struct TextsRecord {
     pub n_bad: u64,
     /// Texts equal to an earlier one: dropped with `dedupe`, else only counted.
     pub n_duplicates: u64,
+    /// The columns read of each file of the plan; none for `.txt`, and where nothing of a file was read.
+    pub columns: Vec<Option<Columns>>,
+    /// What a person should hear, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// That one shard of an extraction is there, for one pooling.

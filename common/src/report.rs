@@ -1,5 +1,6 @@
 //! What a worker says of an attempt.
 
+use crate::dataset::Columns;
 use crate::failure::FailureClass;
 use crate::id::Digest;
 use crate::model::Pooling;
@@ -11,6 +12,8 @@ use crate::trial_matrices::TrialMatrices;
 pub enum Outcome {
     /// Texts are in the bucket.
     Prepared(Prepared),
+    /// The files of a model are in the bucket.
+    Mirrored,
     /// A shard is in the bucket.
     Extracted(Extracted),
     /// The matrices of the trials asked for.
@@ -32,8 +35,12 @@ pub struct Prepared {
     pub n_blank: u64,
     /// Unreadable rows that were skipped.
     pub n_bad: u64,
-    /// Texts equal to an earlier one.
+    /// Texts equal to an earlier one: dropped with `dedupe`, else only counted.
     pub n_duplicates: u64,
+    /// The columns read of each file of the plan; none for `.txt`, and where nothing of a file was read.
+    pub columns: Vec<Option<Columns>>,
+    /// What a person should hear, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Rows that were written.

@@ -1,7 +1,8 @@
-//! The rows of a Monte Carlo trial; the system has no other randomness.
+//! The rows of a Monte Carlo trial, and the order of a dataset's files and rows; the system has no other randomness.
 //!
-//! The generator is part of the stored format: ChaCha8, keyed by SHA-256 of the four inputs, drives a partial
-//! Fisher–Yates shuffle. A change of one step changes every result, so the first draws are pinned by a test.
+//! The generator is part of the stored format: ChaCha8, keyed by SHA-256 of a name and the inputs, little-endian. For
+//! trials it drives a partial Fisher–Yates shuffle, for files a whole one; a row of a file has the word of its number as
+//! its key. A change of one step changes every result, so the first draws are pinned by a test.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -16,12 +17,7 @@ use crate::id::Digest;
 /// Where `sample_size > n`; a resolved spec never asks for it.
 pub fn trial_rows(seed: u64, trial: u32, n: u32, sample_size: u32) -> Vec<u32> {
     assert!(sample_size <= n, "a sample of {sample_size} rows out of {n}");
-    let mut key = b"lsa trial rows v1".to_vec();
-    key.extend(seed.to_le_bytes());
-    key.extend(trial.to_le_bytes());
-    key.extend(n.to_le_bytes());
-    key.extend(sample_size.to_le_bytes());
-    let mut generator = ChaCha8Rng::from_seed(Digest::of(&key).0);
+    let mut generator = generator("lsa trial rows v1", seed, &[trial, n, sample_size]);
 
     let mut rows: Vec<u32> = (0..n).collect();
     for place in 0..sample_size {
@@ -31,6 +27,50 @@ pub fn trial_rows(seed: u64, trial: u32, n: u32, sample_size: u32) -> Vec<u32> {
     rows.truncate(sample_size as usize);
     rows.sort_unstable();
     rows
+}
+
+/// The files `0..n_files` in the order in which streams take them: for each place the last swap is with a later one or
+/// itself.
+///
+/// Depends on the arguments alone, never on the number of workers.
+pub fn file_order(seed: u64, n_files: u32) -> Vec<u32> {
+    let mut generator = generator("lsa file order v1", seed, &[n_files]);
+    let mut files: Vec<u32> = (0..n_files).collect();
+    for place in 0..n_files {
+        let pick = place + below(&mut generator, n_files - place);
+        files.swap(place as usize, pick as usize);
+    }
+    files
+}
+
+/// The keys by which the rows of a file are shuffled: row r has the r-th 64-bit word of the generator.
+pub struct RowKeys {
+    generator: ChaCha8Rng,
+    next: u64,
+}
+
+impl RowKeys {
+    /// The keys of the rows of file number `file`.
+    pub fn new(seed: u64, file: u32) -> Self {
+        Self { generator: generator("lsa row keys v1", seed, &[file]), next: 0 }
+    }
+
+    /// The key of `row`; row after row it is cheapest.
+    pub fn key(&mut self, row: u64) -> u64 {
+        if row != self.next {
+            // A word of the generator has 32 bits.
+            self.generator.set_word_pos(u128::from(row) * 2);
+        }
+        self.next = row.wrapping_add(1);
+        self.generator.next_u64()
+    }
+}
+
+fn generator(name: &str, seed: u64, inputs: &[u32]) -> ChaCha8Rng {
+    let mut key = name.as_bytes().to_vec();
+    key.extend(seed.to_le_bytes());
+    inputs.iter().for_each(|input| key.extend(input.to_le_bytes()));
+    ChaCha8Rng::from_seed(Digest::of(&key).0)
 }
 
 /// A uniform integer of `0..bound`; draws that would favour small values are thrown away.
@@ -66,6 +106,28 @@ mod tests {
         assert_ne!(rows, trial_rows(42, 1, 1000, 10));
         assert_ne!(rows, trial_rows(42, 0, 1001, 10));
         assert_ne!(rows, trial_rows(42, 0, 1000, 11)[..10]);
+    }
+
+    /// Stored texts depend on them.
+    #[test]
+    fn first_draws_are_pinned() {
+        assert_eq!(trial_rows(42, 0, 1000, 5), [79, 360, 790, 856, 926]);
+        assert_eq!(file_order(42, 8), [7, 3, 6, 0, 1, 5, 2, 4]);
+        let mut keys = RowKeys::new(42, 3);
+        let first: Vec<u64> = (0..3).map(|row| keys.key(row)).collect();
+        assert_eq!(first, [2505040235302511018, 9316948631140132737, 8003651251179161875]);
+        assert_eq!((keys.key(1), keys.key(2), keys.key(0)), (first[1], first[2], first[0]));
+        assert_ne!(RowKeys::new(42, 4).key(0), first[0]);
+        assert_ne!(RowKeys::new(43, 3).key(0), first[0]);
+    }
+
+    #[test]
+    fn files_are_all_there_once() {
+        for n in [0, 1, 2, 1024] {
+            let mut files = file_order(7, n);
+            files.sort_unstable();
+            assert_eq!(files, (0..n).collect::<Vec<u32>>());
+        }
     }
 
     #[test]

@@ -174,12 +174,23 @@ impl Store {
     pub async fn prepare(&self) -> Result<(), StoreError> {
         let format = serde_json::to_vec(&Format { format: STORE_FORMAT }).expect("a number serialises");
         if self.create(layout::FORMAT, format.into()).await? == Created::Already {
-            let found: Format = self.get_json(layout::FORMAT).await?;
-            if found.format != STORE_FORMAT {
-                return Err(StoreError::Format { found: found.format });
-            }
+            self.is_prepared().await?;
         }
         self.probe().await
+    }
+
+    /// Whether `format.json` is there; a format that this version does not read is an error. Writes nothing.
+    pub async fn is_prepared(&self) -> Result<bool, StoreError> {
+        let Some(json) = self.try_get(layout::FORMAT).await? else { return Ok(false) };
+        let damaged = |e: serde_json::Error| StoreError::Damaged {
+            key: layout::FORMAT.to_owned(),
+            fault: e.to_string(),
+        };
+        let found: Format = serde_json::from_slice(&json).map_err(damaged)?;
+        match found.format {
+            STORE_FORMAT => Ok(true),
+            found => Err(StoreError::Format { found }),
+        }
     }
 
     /// Races creates on a few fresh keys: exactly one may win each, also when the creates come one after the other.
@@ -410,7 +421,9 @@ mod tests {
     use super::*;
 
     async fn check(store: Store) {
+        assert_eq!(store.is_prepared().await.ok(), Some(false));
         store.prepare().await.expect("a fresh store");
+        assert_eq!(store.is_prepared().await.ok(), Some(true));
         store.prepare().await.expect("a known store");
         assert_eq!(store.create("a/b", "1".into()).await.ok(), Some(Created::Here));
         assert_eq!(store.create("a/b", "2".into()).await.ok(), Some(Created::Already));

@@ -1,15 +1,17 @@
 //! The stored form of prepared texts: Parquet parts that any tool can open.
 //!
-//! A part holds at most [`PART_ROWS_MAX`] texts in one row group of two columns, `row` (int64, where the text stood
-//! in its file) and `text` (utf8). The file's metadata names the origin. Equal input gives equal bytes.
+//! A part holds at most [`PART_ROWS_MAX`] texts in one row group of four columns: `file` (int32, its place in the plan),
+//! `row` (int64, where the text stood in the file), `column` (int32, its place among the columns read) and `text` (utf8).
+//! The metadata says what the files are and which columns of them were read. Equal input gives equal bytes.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::reader::ColumnReader;
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -18,33 +20,57 @@ use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use crate::id::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::{Columns, Place, SourceFile};
+use crate::hub::ContentId;
 
 /// The most texts in one part.
 pub const PART_ROWS_MAX: usize = 16_384;
 
-const SCHEMA: &str = "message texts { required int64 row; required binary text (UTF8); }";
-const CREATED_BY: &str = "lsa texts v1";
-const SHA256_KEY: &str = "lsa.file_sha256";
-const COLUMN_KEY: &str = "lsa.column";
+const SCHEMA: &str = "message texts {
+    required int32 file; required int64 row; required int32 column; required binary text (UTF8);
+}";
+const CREATED_BY: &str = "lsa texts v2";
+const FILES_KEY: &str = "lsa.files";
 
-/// A text and where it stood in its file.
+/// A text and where it stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
-    /// Line (`.txt`, `.jsonl`) or record after the header (`.csv`, `.tsv`), from 0.
-    /// Texts of one JSON list share their row.
+    /// Place of its file in the plan.
+    pub file: u32,
+    /// Line (`.txt`, `.jsonl`), record after the header (`.csv`, `.tsv`), item of an array (`.json`) or row (`.parquet`),
+    /// from 0. Texts of one list share their row.
     pub row: u64,
+    /// Place of its column among those that were read of the file; 0 where they were joined.
+    pub column: u16,
     /// The text itself.
     pub text: String,
 }
 
-/// Where the texts of a part come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TextsOrigin {
-    /// Digest of the file.
-    pub sha256: Digest,
-    /// The column that held the texts, where the file has columns.
-    pub column: Option<String>,
+/// A file that texts of a part come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileOrigin {
+    /// Its place in the plan.
+    pub file: u32,
+    /// What its bytes are.
+    pub content: ContentId,
+    /// Where it lies on the hub. A local path says nothing elsewhere, and is left out.
+    pub name: Option<String>,
+    /// The columns that were read, where it has columns.
+    pub columns: Option<Columns>,
+}
+
+impl FileOrigin {
+    /// The origin of texts out of file number `file` of a plan, of which `columns` are read; none of a file that nobody
+    /// has pinned.
+    pub fn new(file: u32, source: &SourceFile, columns: Option<&Columns>) -> Option<Self> {
+        let name = match &source.place {
+            Place::Local { .. } => None,
+            Place::Hub { repo, commit, path } => Some(format!("{repo}@{commit}/{path}")),
+        };
+        Some(Self { file, content: source.content.clone()?, name, columns: columns.cloned() })
+    }
 }
 
 /// Why bytes are no part, or texts cannot become one.
@@ -61,6 +87,12 @@ pub enum TextsError {
     RowTooLarge {
         /// The row.
         row: u64,
+    },
+    /// A text of a file that is not among the origins.
+    #[error("file {file} has no origin")]
+    NoOrigin {
+        /// The file's place in the plan.
+        file: u32,
     },
     /// The Parquet writer failed.
     #[error("the texts could not be written as parquet")]
@@ -84,22 +116,32 @@ pub enum TextsError {
     },
 }
 
-/// The bytes of a part; `texts` are its rows in order.
-pub fn encode_part(texts: &[Text], origin: &TextsOrigin) -> Result<Bytes, TextsError> {
+/// The bytes of a part; `texts` are its rows in order. Of the `origins` those are kept whose texts are in it.
+pub fn encode_part(texts: &[Text], origins: &[FileOrigin]) -> Result<Bytes, TextsError> {
     if texts.len() > PART_ROWS_MAX {
         return Err(TextsError::TooManyRows { n_rows: texts.len() });
     }
-    let place = |text: &Text| i64::try_from(text.row).map_err(|_| TextsError::RowTooLarge { row: text.row });
-    let rows = texts.iter().map(place).collect::<Result<Vec<i64>, _>>()?;
-    let values: Vec<ByteArray> = texts.iter().map(|text| ByteArray::from(text.text.as_str())).collect();
-    write(&rows, &values, origin).map(Bytes::from).map_err(TextsError::Write)
+    let mut kept: BTreeMap<u32, &FileOrigin> = BTreeMap::new();
+    let mut columns = Columnar::default();
+    for Text { file, row, column, text } in texts {
+        if !kept.contains_key(file) {
+            let origin = origins.iter().find(|origin| origin.file == *file);
+            kept.insert(*file, origin.ok_or(TextsError::NoOrigin { file: *file })?);
+        }
+        columns.files.push(i32::try_from(*file).map_err(|_| TextsError::NoOrigin { file: *file })?);
+        columns.rows.push(i64::try_from(*row).map_err(|_| TextsError::RowTooLarge { row: *row })?);
+        columns.columns.push(i32::from(*column));
+        columns.texts.push(ByteArray::from(text.as_str()));
+    }
+    let kept: Vec<&FileOrigin> = kept.into_values().collect();
+    write(&columns, &kept).map(Bytes::from).map_err(TextsError::Write)
 }
 
-/// The origin and the number of rows of a part.
-pub fn describe_part(bytes: Bytes) -> Result<(TextsOrigin, usize), TextsError> {
+/// The origins of a part's texts, and how many texts it has.
+pub fn describe_part(bytes: Bytes) -> Result<(Vec<FileOrigin>, usize), TextsError> {
     contained(|| {
         let reader = open(bytes)?;
-        Ok((origin(&reader)?, n_rows(&reader)?))
+        Ok((origins(&reader)?, n_rows(&reader)?))
     })
 }
 
@@ -110,9 +152,18 @@ pub fn decode_part(bytes: Bytes, range: Range<usize>) -> Result<Vec<Text>, Texts
     contained(|| decode(bytes, range))
 }
 
-fn write(rows: &[i64], values: &[ByteArray], origin: &TextsOrigin) -> Result<Vec<u8>, ParquetError> {
-    let mut metadata = vec![KeyValue::new(SHA256_KEY.to_owned(), origin.sha256.to_string())];
-    metadata.extend(origin.column.iter().map(|column| KeyValue::new(COLUMN_KEY.to_owned(), column.clone())));
+/// The columns of a part.
+#[derive(Default)]
+struct Columnar {
+    files: Vec<i32>,
+    rows: Vec<i64>,
+    columns: Vec<i32>,
+    texts: Vec<ByteArray>,
+}
+
+fn write(columns: &Columnar, origins: &[&FileOrigin]) -> Result<Vec<u8>, ParquetError> {
+    let origins = serde_json::to_string(origins).expect("origins are plain data");
+    let metadata = vec![KeyValue::new(FILES_KEY.to_owned(), origins)];
     let properties = WriterProperties::builder()
         .set_created_by(CREATED_BY.to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
@@ -126,8 +177,10 @@ fn write(rows: &[i64], values: &[ByteArray], origin: &TextsOrigin) -> Result<Vec
     let mut bytes = Vec::new();
     let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(properties))?;
     let mut group = writer.next_row_group()?;
-    write_column::<Int64Type>(&mut group, rows)?;
-    write_column::<ByteArrayType>(&mut group, values)?;
+    write_column::<Int32Type>(&mut group, &columns.files)?;
+    write_column::<Int64Type>(&mut group, &columns.rows)?;
+    write_column::<Int32Type>(&mut group, &columns.columns)?;
+    write_column::<ByteArrayType>(&mut group, &columns.texts)?;
     group.close()?;
     writer.close()?;
     Ok(bytes)
@@ -137,7 +190,7 @@ fn write_column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>,
     values: &[T::T],
 ) -> Result<(), ParquetError> {
-    let mut column = group.next_column()?.expect("the schema has two columns");
+    let mut column = group.next_column()?.expect("the schema has four columns");
     column.typed::<T>().write_batch(values, None, None)?;
     column.close()
 }
@@ -152,32 +205,41 @@ fn decode(bytes: Bytes, range: Range<usize>) -> Result<Vec<Text>, TextsError> {
         return Ok(Vec::new());
     }
     let group = reader.get_row_group(0).map_err(TextsError::Read)?;
-    let rows = read_column::<Int64Type>(group.as_ref(), 0, &range)?;
-    let values = read_column::<ByteArrayType>(group.as_ref(), 1, &range)?;
-    let text = |(row, value): (i64, ByteArray)| {
-        let row = u64::try_from(row).map_err(|_| TextsError::Foreign(format!("row {row} is negative")))?;
-        let text = std::str::from_utf8(value.data());
-        let text = text.map_err(|_| TextsError::Foreign(format!("the text of row {row} is not UTF-8")))?;
-        Ok(Text { row, text: text.to_owned() })
-    };
-    rows.into_iter().zip(values).map(text).collect()
+    let group = group.as_ref();
+    let files = read_column::<Int32Type>(group, 0, &range)?;
+    let rows = read_column::<Int64Type>(group, 1, &range)?;
+    let columns = read_column::<Int32Type>(group, 2, &range)?;
+    let texts = read_column::<ByteArrayType>(group, 3, &range)?;
+    let decoded = files.into_iter().zip(rows).zip(columns).zip(texts);
+    decoded.map(|(((file, row), column), text)| decode_text(file, row, column, &text)).collect()
+}
+
+fn decode_text(file: i32, row: i64, column: i32, text: &ByteArray) -> Result<Text, TextsError> {
+    let negative = || TextsError::Foreign(format!("its places {file}, {row} and {column} cannot be"));
+    let text = std::str::from_utf8(text.data());
+    let text = text.map_err(|_| TextsError::Foreign(format!("the text of row {row} is not UTF-8")))?;
+    Ok(Text {
+        file: u32::try_from(file).map_err(|_| negative())?,
+        row: u64::try_from(row).map_err(|_| negative())?,
+        column: u16::try_from(column).map_err(|_| negative())?,
+        text: text.to_owned(),
+    })
 }
 
 fn open(bytes: Bytes) -> Result<SerializedFileReader<Bytes>, TextsError> {
     let reader = SerializedFileReader::new(bytes).map_err(TextsError::Read)?;
     let expected = parse_message_type(SCHEMA).map_err(TextsError::Read)?;
     if *reader.metadata().file_metadata().schema() != expected {
-        return Err(TextsError::Foreign("its columns are not row and text".to_owned()));
+        return Err(TextsError::Foreign("its columns are not file, row, column and text".to_owned()));
     }
     Ok(reader)
 }
 
-fn origin(reader: &SerializedFileReader<Bytes>) -> Result<TextsOrigin, TextsError> {
+fn origins(reader: &SerializedFileReader<Bytes>) -> Result<Vec<FileOrigin>, TextsError> {
     let metadata = reader.metadata().file_metadata().key_value_metadata();
-    let find = |key| metadata?.iter().find(|pair| pair.key == key)?.value.clone();
-    let sha256 = find(SHA256_KEY).and_then(|text| text.parse().ok());
-    let sha256 = sha256.ok_or_else(|| TextsError::Foreign(format!("its metadata has no {SHA256_KEY}")))?;
-    Ok(TextsOrigin { sha256, column: find(COLUMN_KEY) })
+    let files = metadata.and_then(|pairs| pairs.iter().find(|pair| pair.key == FILES_KEY));
+    let files = files.and_then(|pair| serde_json::from_str(pair.value.as_deref()?).ok());
+    files.ok_or_else(|| TextsError::Foreign(format!("its metadata has no {FILES_KEY}")))
 }
 
 fn n_rows(reader: &SerializedFileReader<Bytes>) -> Result<usize, TextsError> {
@@ -229,16 +291,33 @@ mod tests {
 
     use super::*;
 
-    fn origin() -> TextsOrigin {
-        TextsOrigin { sha256: Digest::of(b"file"), column: Some("review text".to_owned()) }
+    use crate::id::Digest;
+
+    fn origins() -> Vec<FileOrigin> {
+        let columns = Columns { names: vec!["review text".to_owned()], joined: false };
+        let origin = |file| FileOrigin {
+            file,
+            content: ContentId::Sha256(Digest::of(b"file")),
+            name: None,
+            columns: Some(columns.clone()),
+        };
+        vec![origin(0), FileOrigin { name: Some("dataset a/b@c/d.jsonl".to_owned()), ..origin(7) }, origin(1)]
     }
 
     fn texts(n: usize, generator: &mut ChaCha8Rng) -> Vec<Text> {
         let letters: Vec<char> = "ab \n\t\"äß€😀\u{0}\u{FEFF}".chars().collect();
         let mut letter = |_| letters[generator.next_u32() as usize % letters.len()];
-        let text =
-            |row: usize| Text { row: (row * 3) as u64, text: (0..row % 40).map(&mut letter).collect() };
+        let text = |row: usize| Text {
+            file: if row.is_multiple_of(2) { 0 } else { 7 },
+            row: (row * 3) as u64,
+            column: (row % 5) as u16,
+            text: (0..row % 40).map(&mut letter).collect(),
+        };
         (0..n).map(text).collect()
+    }
+
+    fn text(row: u64, text: &str) -> Text {
+        Text { file: 0, row, column: 0, text: text.to_owned() }
     }
 
     #[test]
@@ -246,9 +325,10 @@ mod tests {
         let mut generator = ChaCha8Rng::seed_from_u64(1);
         for n in [0, 1, 2, 1000, PART_ROWS_MAX] {
             let texts = texts(n, &mut generator);
-            let bytes = encode_part(&texts, &origin()).expect("a valid part");
-            assert_eq!(encode_part(&texts, &origin()).expect("a valid part"), bytes);
-            assert_eq!(describe_part(bytes.clone()).expect("a valid part"), (origin(), n));
+            let bytes = encode_part(&texts, &origins()).expect("a valid part");
+            assert_eq!(encode_part(&texts, &origins()).expect("a valid part"), bytes);
+            let (described, n_described) = describe_part(bytes.clone()).expect("a valid part");
+            assert_eq!((&described[..], n_described), (&origins()[..n.min(2)], n));
             for range in [0..n, 0..n / 2, n / 3..n, n / 3..n / 2, n..n] {
                 let decoded = decode_part(bytes.clone(), range.clone()).expect("a valid part");
                 assert_eq!(decoded, texts[range]);
@@ -258,39 +338,39 @@ mod tests {
 
     #[test]
     fn a_part_of_long_texts_spans_pages() {
-        let texts: Vec<Text> =
-            (0..40).map(|row| Text { row, text: "x".repeat(100_000 + row as usize) }).collect();
-        let bytes = encode_part(&texts, &origin()).expect("a valid part");
+        let texts: Vec<Text> = (0..40).map(|row| text(row, &"x".repeat(100_000 + row as usize))).collect();
+        let bytes = encode_part(&texts, &origins()).expect("a valid part");
         assert_eq!(decode_part(bytes, 13..40).expect("a valid part"), texts[13..]);
     }
 
     #[test]
     fn limits() {
-        let text = Text { row: 0, text: String::new() };
-        let many = vec![text.clone(); PART_ROWS_MAX + 1];
-        assert!(matches!(encode_part(&many, &origin()), Err(TextsError::TooManyRows { .. })));
-        let far = Text { row: u64::MAX, ..text };
+        let many = vec![text(0, ""); PART_ROWS_MAX + 1];
+        assert!(matches!(encode_part(&many, &origins()), Err(TextsError::TooManyRows { .. })));
+        let far = text(u64::MAX, "");
         assert!(matches!(
-            encode_part(std::slice::from_ref(&far), &origin()),
+            encode_part(std::slice::from_ref(&far), &origins()),
             Err(TextsError::RowTooLarge { .. })
         ));
-        let bytes = encode_part(&many[..3], &origin()).expect("a valid part");
+        let strange = Text { file: 3, ..text(0, "") };
+        assert!(matches!(encode_part(&[strange], &origins()), Err(TextsError::NoOrigin { file: 3 })));
+        let bytes = encode_part(&many[..3], &origins()).expect("a valid part");
         assert!(matches!(decode_part(bytes, 1..4), Err(TextsError::OutOfRange { n_rows: 3, .. })));
     }
 
     /// The bytes of a part are part of the stored format: other bytes are another reader version.
     #[test]
     fn bytes_are_pinned() {
-        let texts = [Text { row: 0, text: "a".to_owned() }, Text { row: 2, text: "bc".to_owned() }];
-        let bytes = encode_part(&texts, &origin()).expect("a valid part");
-        assert_eq!(Digest::of(&bytes).short(), "7bbf9b766d13");
+        let texts = [text(0, "a"), Text { file: 7, column: 1, ..text(2, "bc") }];
+        let bytes = encode_part(&texts, &origins()).expect("a valid part");
+        assert_eq!(Digest::of(&bytes).short(), "d9d384327cf7");
     }
 
     #[test]
     fn damaged_bytes_are_errors_or_other_texts() {
         let mut generator = ChaCha8Rng::seed_from_u64(2);
         let texts = texts(50, &mut generator);
-        let bytes = encode_part(&texts, &origin()).expect("a valid part");
+        let bytes = encode_part(&texts, &origins()).expect("a valid part");
         for n_bytes in 0..bytes.len() {
             assert!(decode_part(bytes.slice(..n_bytes), 0..50).is_err(), "cut to {n_bytes} bytes");
         }

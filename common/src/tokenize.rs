@@ -312,11 +312,11 @@ fn model_max_length(config: &Value) -> Option<u32> {
     (1.0..1e9).contains(&length).then_some(length as u32)
 }
 
-/// Whether a model is given the types of tokens: unless `model_input_names` leaves them out, as in the Python library
-/// up to version 4. Version 5 gives them only where some file or class names them, which XLNet's forgets.
+/// Whether a model is given the types of tokens: where `model_input_names` names them, as in version 5 of the Python
+/// library.
 fn gives_types(config: &Value) -> bool {
     let names = config["model_input_names"].as_array();
-    names.is_none_or(|names| names.iter().any(|name| name == "token_type_ids"))
+    names.is_some_and(|names| names.iter().any(|name| name == "token_type_ids"))
 }
 
 fn object(file: &'static str, content: Option<&[u8]>) -> Result<Value, TokenizeError> {
@@ -416,13 +416,13 @@ mod tests {
             let found = tokenizer.encode_batch(&[text], 5).expect("room").remove(0);
             assert_eq!((found.ids.as_slice(), found.types.as_slice()), expected, "{config} {text:?}");
         };
-        check("{}", "hello", (&[5, 6, 3, 2], &[0, 0, 0, 2]));
-        check("{}", "", (&[3, 2], &[0, 2]));
-        check("{}", "hello world !", (&[5, 6, 7, 3, 2], &[0, 0, 0, 0, 2]));
+        let named = r#"{"model_input_names": ["input_ids", "token_type_ids"]}"#;
+        check(named, "hello", (&[5, 6, 3, 2], &[0, 0, 0, 2]));
+        check(named, "", (&[3, 2], &[0, 2]));
+        check(named, "hello world !", (&[5, 6, 7, 3, 2], &[0, 0, 0, 0, 2]));
         // A special token within a text is a token of the text.
-        check("{}", "world [CLS]", (&[7, 2, 3, 2], &[0, 0, 0, 2]));
-        let names = r#"{"model_input_names": ["input_ids", "token_type_ids"]}"#;
-        check(names, "world", (&[7, 3, 2], &[0, 0, 2]));
+        check(named, "world [CLS]", (&[7, 2, 3, 2], &[0, 0, 0, 2]));
+        check("{}", "world", (&[7, 3, 2], &[]));
         check(r#"{"model_input_names": ["input_ids", "attention_mask"]}"#, "world", (&[7, 3, 2], &[]));
         assert!(from_config("{}").encode_batch(&["world"], 5).expect("room")[0].types.is_empty());
     }

@@ -15,6 +15,8 @@ use crate::model::{PinnedModel, Pooling};
 pub enum Unit {
     /// Texts of one dataset into the bucket.
     Prepare(PrepareUnit),
+    /// A model's files from their hub into the bucket.
+    Mirror(Box<MirrorUnit>),
     /// A row range through a model.
     Extract(Box<ExtractUnit>),
     /// Some Monte Carlo trials.
@@ -28,6 +30,13 @@ pub struct PrepareUnit {
     pub texts_key: Digest,
     /// Which texts.
     pub texts: TextsSpec,
+}
+
+/// A model's files from their hub into the bucket, so that the hub is asked once for all workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MirrorUnit {
+    /// Whose files; its revision is a commit of the hub.
+    pub model: PinnedModel,
 }
 
 /// A row range of prepared texts through a model.
@@ -76,7 +85,8 @@ impl Unit {
     /// What the unit does, for a person.
     pub fn describe(&self) -> String {
         match self {
-            Self::Prepare(unit) => format!("prepare {}", unit.texts.dataset),
+            Self::Prepare(unit) => format!("prepare {}", unit.texts.plan.dataset),
+            Self::Mirror(unit) => format!("mirror {}", unit.model.name()),
             Self::Extract(unit) => {
                 let poolings: Vec<_> = unit.poolings.iter().map(|pooling| pooling.as_str()).collect();
                 format!("extract {} · {} · shard {}", unit.model.name(), poolings.join(" "), unit.shard)

@@ -80,6 +80,11 @@ pub enum ClientError {
         /// How it stands.
         state: &'static str,
     },
+    /// An answer that this version does not understand.
+    #[error(
+        "the coordinator's answer makes no sense here ({0}); use matching versions of client and coordinator"
+    )]
+    Answer(String),
     /// A result has a name that would leave the output directory.
     #[error("the coordinator offers a result named {0:?}, which would leave the output directory")]
     ResultName(String),
@@ -93,8 +98,20 @@ impl ClientError {
             Self::Refused { code, .. } => {
                 matches!(code, tonic::Code::NotFound | tonic::Code::InvalidArgument)
             }
-            Self::Connect { .. } | Self::File { .. } | Self::NoResults { .. } | Self::ResultName(_) => false,
+            Self::Answer(_)
+            | Self::Connect { .. }
+            | Self::File { .. }
+            | Self::NoResults { .. }
+            | Self::ResultName(_) => false,
         }
+    }
+}
+
+impl ClientError {
+    /// Whether somebody wants to know who asks.
+    pub fn is_refused(&self) -> bool {
+        let Self::Refused { code, .. } = self else { return false };
+        matches!(code, tonic::Code::PermissionDenied | tonic::Code::Unauthenticated)
     }
 }
 

@@ -15,7 +15,7 @@ use lsa_common::record::{
 use lsa_common::report::{Extracted, Outcome, Prepared};
 use lsa_common::store::{Created, Store, StoreError};
 use lsa_common::trial_matrices::TrialMatrices;
-use lsa_common::unit::{CompareUnit, ExtractUnit, PrepareUnit, Unit};
+use lsa_common::unit::{CompareUnit, ExtractUnit, MirrorUnit, PrepareUnit, Unit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -58,6 +58,7 @@ async fn try_commit(store: &Store, identity: &Identity, commit: &Commit) -> Resu
         (Unit::Prepare(unit), Outcome::Prepared(prepared)) => {
             recorder.texts(unit, prepared, generation(&commit.generations, Item::Texts)).await
         }
+        (Unit::Mirror(unit), Outcome::Mirrored) => recorder.files(unit).await,
         (Unit::Extract(unit), Outcome::Extracted(extracted)) => {
             for pooling in &unit.poolings {
                 let generation = generation(&commit.generations, Item::Rows(*pooling));
@@ -113,8 +114,22 @@ impl Recorder<'_> {
             n_blank: prepared.n_blank,
             n_bad: prepared.n_bad,
             n_duplicates: prepared.n_duplicates,
+            columns: prepared.columns.clone(),
+            warnings: prepared.warnings.clone(),
         };
         self.record(&layout::texts_commit(unit.texts_key, generation), &record).await
+    }
+
+    /// Files lie under their digests: that they are there is all the record there is.
+    async fn files(&self, unit: &MirrorUnit) -> Result<(), CommitError> {
+        for file in &unit.model.files {
+            let found = self.store.size(&layout::input(file.sha256)).await?;
+            if found != Some(file.size) {
+                let found = found.map_or("no".to_owned(), |size| size.to_string());
+                return refuse(format!("{:?} has {found} bytes in the bucket, not {}", file.name, file.size));
+            }
+        }
+        Ok(())
     }
 
     async fn shard(

@@ -1,8 +1,11 @@
 //! `serve`: lead, take up what was left unfinished, serve gRPC and HTTP until told to stop.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use clap::Args;
+use lsa_common::config;
+use lsa_common::hub::{HfHub, HubError, HubSettings};
 use lsa_common::store::{Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -11,6 +14,7 @@ use crate::driver::handle::{Handle, SubmitError};
 use crate::driver::{Driver, Settings};
 use crate::journal::{self, JournalError, UnfinishedRun};
 use crate::leader;
+use crate::rpc::desk::HubDesk;
 use crate::{chain, http, rpc};
 
 const EXAMPLES: &str = "\
@@ -61,6 +65,9 @@ pub enum DaemonError {
     /// `--store` does not name a bucket.
     #[error(transparent)]
     Bucket(StoreError),
+    /// The settings of the hub are wrong.
+    #[error(transparent)]
+    Hub(HubError),
     /// The bucket cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -84,7 +91,7 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether the command line is at fault.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Insecure { .. } | Self::Bucket(_))
+        matches!(self, Self::Insecure { .. } | Self::Bucket(_) | Self::Hub(_))
     }
 }
 
@@ -122,6 +129,7 @@ pub async fn serve(args: &ServeArgs) -> Result<(), DaemonError> {
             Some(_) | None => {}
         }
     }
+    let hub = HubSettings::from_environment().and_then(HfHub::new).map_err(DaemonError::Hub)?;
     let store = Store::open(&args.store).map_err(DaemonError::Bucket)?;
     store.prepare().await?;
     let waiting = |epoch| eprintln!("waiting: the coordinator of epoch {epoch} leads");
@@ -161,7 +169,8 @@ pub async fn serve(args: &ServeArgs) -> Result<(), DaemonError> {
         // An error means that this function has returned.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    let mut server = tokio::spawn(rpc::serve(listener, handle, settings, until_stopped));
+    let desk = HubDesk::new(handle.clone(), Some(Arc::new(hub)), config::coordinator_cache());
+    let mut server = tokio::spawn(rpc::serve(listener, handle, settings, desk, until_stopped));
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let end = tokio::select! {

@@ -141,7 +141,7 @@ fn describe_experiment(spec: &JobSpec, experiment: &lsa_common::job::Experiment)
         name: experiment.name.clone(),
         model: spec.models[experiment.model].id.clone(),
         pooling: experiment.pooling.to_string(),
-        dataset: texts.dataset.clone(),
+        dataset: texts.plan.dataset.clone(),
         rows: texts.n_texts,
         layers: experiment.extraction.layers.len(),
         sample_size: experiment.similarity.sample_size,
@@ -153,7 +153,13 @@ fn describe_experiment(spec: &JobSpec, experiment: &lsa_common::job::Experiment)
 /// Stage, what, rows and bytes written.
 fn describe(work: &Work, works: &[Arc<Work>]) -> (&'static str, String, u32, u64) {
     match &work.what {
-        What::Prepare { texts, .. } => ("prepare", texts.dataset.clone(), texts.n_texts, texts.file.size),
+        What::Prepare { texts, .. } => {
+            ("prepare", texts.plan.dataset.clone(), texts.n_texts, texts.plan.n_bytes())
+        }
+        What::Mirror { model, .. } => {
+            let bytes = model.files.iter().map(|file| file.size).sum();
+            ("mirror", model.name().to_owned(), 0, bytes)
+        }
         What::Extract(extraction) => {
             let poolings: Vec<&str> = extraction.poolings.iter().map(|pooling| pooling.as_str()).collect();
             let layers = extraction.settings.layers.len() as u64;
@@ -180,9 +186,9 @@ fn describe(work: &Work, works: &[Arc<Work>]) -> (&'static str, String, u32, u64
 fn names(extraction: &Extraction, works: &[Arc<Work>]) -> String {
     let dataset = works.iter().find_map(|work| match &work.what {
         What::Prepare { texts_key, texts } if *texts_key == extraction.texts_key => {
-            Some(texts.dataset.as_str())
+            Some(texts.plan.dataset.as_str())
         }
-        What::Prepare { .. } | What::Extract(_) | What::Compare(_) => None,
+        What::Prepare { .. } | What::Mirror { .. } | What::Extract(_) | What::Compare(_) => None,
     });
     let dataset = dataset.and_then(|name| name.parse::<DatasetName>().ok());
     let stem = dataset.map_or(String::new(), |name| name.stem());
@@ -226,6 +232,7 @@ async fn most_done(
     let mut keys: Vec<Option<Digest>> = Vec::new();
     match &work.what {
         What::Prepare { texts_key, .. } => keys.push(Some(*texts_key)),
+        What::Mirror { files_key, .. } => keys.push(Some(*files_key)),
         What::Extract(extraction) => {
             let base = extraction.base_key;
             keys.extend(bindings.of(base).map(|profile| Some(extraction_key(base, profile))));

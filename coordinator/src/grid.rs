@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use lsa_common::dataset::{DatasetName, ReadLimits};
 use lsa_common::metric::{MetricName, MetricSpec};
+use lsa_common::mirror::MirrorMode;
 use lsa_common::model::{Dtype, LayerChoice, Pooling};
 use serde::{Serialize, Serializer};
 
@@ -87,10 +88,34 @@ impl fmt::Display for ModelName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sampling {
-    /// What suits the dataset; for files that is [`Sampling::First`].
+    /// What suits the dataset: [`Sampling::Streams`] for C4, [`Sampling::First`] for all else.
     Auto,
     /// The first texts, in file order.
     First,
+    /// Texts of rows drawn at random, in file order.
+    Shuffle,
+    /// The first texts of several files drawn at random.
+    Streams,
+}
+
+impl Sampling {
+    /// Every order, as they are listed.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::First, Self::Shuffle, Self::Streams];
+
+    /// The name as it is written in grid files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::First => "first",
+            Self::Shuffle => "shuffle",
+            Self::Streams => "streams",
+        }
+    }
+
+    /// The order of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|sampling| sampling.as_str() == text)
+    }
 }
 
 /// Section `[data]`: which texts.
@@ -98,8 +123,8 @@ pub enum Sampling {
 pub struct DataSettings {
     /// Texts taken at most. 20,000: enough that a mean over trials of 3,000 is stable.
     pub num_samples: u32,
-    /// The split of a hub dataset or MTEB task; files have none.
-    pub split: String,
+    /// The split of a hub dataset or MTEB task, by default `train`; files have none.
+    pub split: Option<String>,
     /// The order in which texts are taken.
     pub sampling: Sampling,
     /// Tokens of a text at most, special tokens included. 256: where sentence encoders are trained.
@@ -118,7 +143,7 @@ impl Default for DataSettings {
     fn default() -> Self {
         Self {
             num_samples: 20_000,
-            split: "train".to_owned(),
+            split: None,
             sampling: Sampling::Auto,
             max_length: 256,
             dedupe: false,
@@ -187,11 +212,19 @@ pub struct RunSettings {
     pub priority: i32,
     /// Guard against a grid larger than meant. 1000.
     pub max_experiments: u32,
+    /// Whether files of a hub go through the bucket.
+    pub mirror: MirrorMode,
 }
 
 impl Default for RunSettings {
     fn default() -> Self {
-        Self { continue_on_error: false, max_attempts: 4, priority: 0, max_experiments: 1000 }
+        Self {
+            continue_on_error: false,
+            max_attempts: 4,
+            priority: 0,
+            max_experiments: 1000,
+            mirror: MirrorMode::Auto,
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::driver::handle::{Handle, JobSnapshot, OutputFor, SubmitError};
 use crate::driver::{Driver, Settings};
 use crate::identity::Identity;
 use crate::progress::Progress;
+use crate::rpc::desk::HubDesk;
 use crate::rpc::{self, ServeError};
 use crate::scheduler::event::{Departure, Event};
 
@@ -139,7 +140,9 @@ pub async fn run(config: LocalConfig, progress: &mut Progress) -> Result<LocalEn
     let address = listener.local_addr().map_err(LocalError::Signals)?;
     let (stop, stopped) = watch::channel(false);
     let until_stopped = wait_for(stopped.clone());
-    tokio::spawn(rpc::serve(listener, handle.clone(), settings, until_stopped));
+    // The grid is resolved: nobody asks anything of a hub here.
+    let desk = HubDesk::new(handle.clone(), None, lsa_common::config::coordinator_cache());
+    tokio::spawn(rpc::serve(listener, handle.clone(), settings, desk, until_stopped));
 
     let accepted =
         handle.submit(config.spec.clone(), OutputFor::Directory(config.output_dir.clone())).await?;

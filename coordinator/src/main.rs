@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
+use lsa_common::id::Epoch;
 use lsa_common::job::JobSpec;
+use lsa_common::model_source::Fetch;
 use lsa_common::record::RunState;
 use lsa_common::store::Store;
 use lsa_common::telemetry::{self, TelemetryArgs};
@@ -21,12 +24,17 @@ use lsa_coordinator::daemon::{self, DaemonError, ServeArgs};
 use lsa_coordinator::datasets::{self, DatasetsArgs, DatasetsCommand};
 use lsa_coordinator::forecast::{self, Forecast};
 use lsa_coordinator::grid::Grid;
+use lsa_coordinator::identity::Identity;
 use lsa_coordinator::local::{self, LocalConfig, LocalEnd, LocalError};
 use lsa_coordinator::maintain::evict::evict;
+use lsa_coordinator::maintain::mirror::{self, MirrorArgs, MirrorCommandError};
 use lsa_coordinator::output;
 use lsa_coordinator::progress::Progress;
 use lsa_coordinator::report::{self, ReportArgs};
 use lsa_coordinator::resolve::resolve;
+use lsa_coordinator::sources::{AskCoordinator, AskHub, Keep, Repositories};
+use lsa_coordinator::{hub_access, random_id};
+use tokio::runtime::Handle;
 
 /// Measures how similar the layers of transformer models are to each other.
 ///
@@ -62,6 +70,8 @@ enum Command {
     Logs(JobArgs),
     /// Results of a finished job into a directory
     Fetch(FetchArgs),
+    /// Put models and datasets of the hub into the bucket, for machines without internet
+    Mirror(Box<MirrorArgs>),
     /// Draw the figures of a results directory again, also of one that holds only .pkl files and metadata.json
     Report(ReportArgs),
     /// The datasets that have names of their own
@@ -107,6 +117,8 @@ const USAGE: u8 = 2;
 const FAILED: u8 = 1;
 /// Finished, but some experiments failed.
 const PARTIAL: u8 = 3;
+/// Somebody wants to know who asks.
+const REFUSED: u8 = 4;
 /// Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
@@ -127,6 +139,7 @@ fn main() -> ExitCode {
         match execute(cli.command, &cli.telemetry.log).await {
             Ok(code) => ExitCode::from(code),
             Err(Failure::Usage(error)) => fault(&error, USAGE),
+            Err(Failure::Refused(error)) => fault(&error, REFUSED),
             Err(Failure::Other(error)) => fault(&error, exit_code(&error)),
         }
     });
@@ -145,12 +158,14 @@ fn fault(error: &anyhow::Error, code: u8) -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     let by_user = error.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage)
         || error.downcast_ref::<DaemonError>().is_some_and(DaemonError::is_usage)
-        || error.downcast_ref::<LocalError>().is_some_and(LocalError::is_usage);
+        || error.downcast_ref::<LocalError>().is_some_and(LocalError::is_usage)
+        || error.downcast_ref::<MirrorCommandError>().is_some_and(MirrorCommandError::is_usage);
     if by_user { USAGE } else { FAILED }
 }
 
 enum Failure {
     Usage(anyhow::Error),
+    Refused(anyhow::Error),
     Other(anyhow::Error),
 }
 
@@ -169,8 +184,7 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
         Command::Run(args) => run(*args, log).await,
         Command::Plan(args) => {
             let config = args.into_config().map_err(usage)?;
-            let spec = resolved(&config.grid).await?;
-            print_forecast(&spec, &config.machine, config.json).await?;
+            plan(&config.grid, &config.machine, config.json).await?;
             Ok(0)
         }
         Command::Serve(args) => {
@@ -198,6 +212,10 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
             }
             Ok(0)
         }
+        Command::Mirror(args) => {
+            mirror::run(*args).await?;
+            Ok(0)
+        }
         Command::Report(args) => {
             let summary = report::run(&args).map_err(|error| match error.exit_code() {
                 USAGE => usage(error),
@@ -220,9 +238,12 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
             emit(&datasets::list(&list, io::stdout().is_terminal()).map_err(usage)?)?;
             Ok(0)
         }
-        Command::Datasets(DatasetsArgs { command: Some(DatasetsCommand::Show(args)), .. }) => Err(usage(
-            anyhow::anyhow!("dataset {:?} is not available yet: it needs the hub", args.name.to_string()),
-        )),
+        Command::Datasets(DatasetsArgs { command: Some(DatasetsCommand::Show(args)), .. }) => {
+            let hub = hub_access::hub().map_err(usage)?;
+            let shown = tokio::task::spawn_blocking(move || datasets::show(&*hub, &args)).await?;
+            emit(&shown.map_err(usage)?)?;
+            Ok(0)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lsa-coordinator", &mut std::io::stdout());
             Ok(0)
@@ -252,11 +273,35 @@ fn state_code(state: JobState) -> u8 {
 }
 
 /// Reads configs, headers and datasets; blocking, so on a thread of its own.
-async fn resolved(grid: &Grid) -> Result<JobSpec, Failure> {
+async fn resolved(grid: &Grid, repositories: impl Repositories + Send + 'static) -> Result<JobSpec, Failure> {
     let grid = grid.clone();
     let told = |line: &str| tracing::info!("{line}");
-    let spec = tokio::task::spawn_blocking(move || resolve(&grid, &told)).await?;
-    spec.map_err(usage)
+    let spec = tokio::task::spawn_blocking(move || resolve(&grid, &repositories, &told)).await?;
+    spec.map_err(|errors| match errors.is_refused {
+        true => Failure::Refused(errors.into()),
+        false => usage(errors),
+    })
+}
+
+/// A hub of which everything is fetched that a run needs, and whose texts go into the bucket.
+fn fetched(grid: &Grid, place: &str) -> Result<AskHub, Failure> {
+    let (mirror, runtime) = (grid.run.mirror, Handle::current());
+    let existing = Store::open_existing(place).map_err(usage)?;
+    let hub = hub_access::for_this_machine(mirror, existing.as_ref(), &runtime).map_err(usage)?;
+    let (place, wait) = (place.to_owned(), runtime.clone());
+    let open = move || {
+        let store = Store::open(&place)?;
+        wait.block_on(store.prepare()).map(|()| store)
+    };
+    let keep = Keep::In { open: Arc::new(open), identity: Identity::new(random_id(), Epoch(0)) };
+    Ok(AskHub { hub, fetch: Fetch::Weights, keep, runtime })
+}
+
+/// A hub of which as little is read as possible.
+fn looked_at(grid: &Grid, store: Option<Store>) -> Result<AskHub, Failure> {
+    let runtime = Handle::current();
+    let hub = hub_access::for_this_machine(grid.run.mirror, store.as_ref(), &runtime).map_err(usage)?;
+    Ok(AskHub { hub, fetch: Fetch::Headers, keep: Keep::Nothing(store), runtime })
 }
 
 /// What a user should know before the work begins, each once.
@@ -269,9 +314,10 @@ fn store_place(machine: &Machine) -> String {
     machine.store.clone().unwrap_or_else(default)
 }
 
-async fn print_forecast(spec: &JobSpec, machine: &Machine, json: bool) -> Result<(), Failure> {
+async fn plan(grid: &Grid, machine: &Machine, json: bool) -> Result<(), Failure> {
     let store = Store::open_existing(&store_place(machine)).map_err(usage)?;
-    print(&forecast::forecast(spec, store.as_ref()).await?, json)
+    let spec = resolved(grid, looked_at(grid, store.clone())?).await?;
+    print(&forecast::forecast(&spec, store.as_ref()).await?, json)
 }
 
 fn print(forecast: &Forecast, json: bool) -> Result<(), Failure> {
@@ -287,12 +333,14 @@ async fn run(args: RunArgs, log: &str) -> Result<u8, Failure> {
     if let (false, Some(directory)) = (config.dry_run, &config.output_dir) {
         output::check_writable(directory).map_err(usage)?;
     }
-    let spec = resolved(&config.grid).await?;
     let Some(output_dir) = config.output_dir.filter(|_| !config.dry_run) else {
-        print_forecast(&spec, &config.machine, config.json).await?;
+        plan(&config.grid, &config.machine, config.json).await?;
         return Ok(0);
     };
     let place = store_place(&config.machine);
+    let mut spec = resolved(&config.grid, fetched(&config.grid, &place)?).await?;
+    // Workers of one machine share its cache.
+    spec.run.mirror = false;
     let store = Store::open(&place).map_err(usage)?;
     check_free_space(&spec, &store).map_err(usage)?;
     let mut progress = Progress::new();
@@ -379,14 +427,16 @@ fn check_free_space(spec: &JobSpec, store: &Store) -> anyhow::Result<()> {
 
 async fn submit_grid(args: SubmitArgs) -> Result<u8, Failure> {
     let grid = args.grid.into_grid().map_err(usage)?;
-    let spec = resolved(&grid).await?;
     if args.dry_run {
+        let spec = resolved(&grid, looked_at(&grid, None)?).await?;
         print(&forecast::forecast(&spec, None).await?, args.json)?;
         return Ok(0);
     }
     if let Some(directory) = &args.output_dir {
         output::check_writable(directory).map_err(usage)?;
     }
+    let (coordinator, mirror) = (args.coordinator.clone(), grid.run.mirror);
+    let spec = resolved(&grid, AskCoordinator { coordinator, mirror, runtime: Handle::current() }).await?;
     let mut client = args.coordinator.connect().await?;
     notes(&spec).iter().for_each(|warning| eprintln!("note: {warning}"));
     let reply = submit(&mut client, &spec, &|line| eprintln!("{line}")).await?;

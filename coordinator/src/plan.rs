@@ -10,7 +10,7 @@ use lsa_common::cost;
 use lsa_common::dataset::TextsSpec;
 use lsa_common::id::{Digest, UnitId};
 use lsa_common::job::{ExtractionSettings, JobSpec, SimilaritySettings};
-use lsa_common::key::{comparison_base_key, digest_of, extraction_base_key, texts_key};
+use lsa_common::key::{comparison_base_key, digest_of, extraction_base_key, model_files_key, texts_key};
 use lsa_common::model::{PinnedModel, Pooling};
 
 /// Names a work: its base key together with the part of it that was asked for.
@@ -41,6 +41,13 @@ pub enum What {
         texts_key: Digest,
         /// Which texts.
         texts: TextsSpec,
+    },
+    /// A model's files from their hub into the bucket: one unit.
+    Mirror {
+        /// Their key.
+        files_key: Digest,
+        /// Whose files.
+        model: PinnedModel,
     },
     /// Texts through a model: one unit per shard.
     Extract(Extraction),
@@ -122,6 +129,7 @@ impl Work {
     pub fn unit_id(&self, index: u32, key: Digest) -> UnitId {
         let kind = match self.what {
             What::Prepare { .. } => "prepare",
+            What::Mirror { .. } => "mirror",
             What::Extract(_) => "extract",
             What::Compare(_) => "compare",
         };
@@ -131,7 +139,7 @@ impl Work {
     /// How many units there are when nothing is done yet.
     pub fn n_units(&self) -> u32 {
         match &self.what {
-            What::Prepare { .. } => 1,
+            What::Prepare { .. } | What::Mirror { .. } => 1,
             What::Extract(extraction) => extraction.n_shards(),
             What::Compare(comparison) => {
                 let per_unit = u32::try_from(comparison.trials_per_unit()).expect("at most 8");
@@ -166,7 +174,7 @@ pub fn plan(spec: &JobSpec) -> Plan {
         .experiments
         .iter()
         .map(|experiment| {
-            let texts = texts_key(&spec.texts[experiment.texts]);
+            let texts = texts_key(&spec.texts[experiment.texts].plan);
             let base = extraction_base_key(&spec.models[experiment.model], texts, &experiment.extraction);
             let asked = poolings.entry(base).or_default();
             if !asked.contains(&experiment.pooling) {
@@ -187,16 +195,19 @@ pub fn plan(spec: &JobSpec) -> Plan {
             memory_bytes: 0,
             flop: 0,
         });
+        let model = &spec.models[experiment.model];
+        let mirror = (spec.run.mirror && model.revision.is_some()).then(|| add(mirror_work(model)));
         let extraction = Extraction {
             base_key,
             texts_key,
             n_texts: texts.n_texts,
-            model: spec.models[experiment.model].clone(),
+            model: model.clone(),
             settings: experiment.extraction.clone(),
             poolings: poolings[&base_key].clone(),
         };
         let n_shards = extraction.n_shards();
-        let extract = add(extraction_work(extraction, prepare));
+        let reads = std::iter::once(prepare).chain(mirror).collect();
+        let extract = add(extraction_work(extraction, reads));
         let comparison = Comparison {
             base_key: comparison_base_key(base_key, experiment.pooling, &experiment.similarity),
             extraction: extract,
@@ -204,7 +215,7 @@ pub fn plan(spec: &JobSpec) -> Plan {
             n_texts: texts.n_texts,
             n_shards,
             layers: experiment.extraction.layers.clone(),
-            hidden_size: spec.models[experiment.model].facts.hidden_size,
+            hidden_size: model.facts.hidden_size,
             settings: experiment.similarity.clone(),
         };
         experiments.push(add(comparison_work(comparison)));
@@ -213,12 +224,23 @@ pub fn plan(spec: &JobSpec) -> Plan {
     Plan { works, experiments }
 }
 
-fn extraction_work(extraction: Extraction, prepare: WorkId) -> Work {
+fn mirror_work(model: &PinnedModel) -> Work {
+    let files_key = model_files_key(model);
+    Work {
+        id: WorkId(digest_of("mirror work", &files_key)),
+        what: What::Mirror { files_key, model: model.clone() },
+        depends_on: Vec::new(),
+        memory_bytes: 0,
+        flop: 0,
+    }
+}
+
+fn extraction_work(extraction: Extraction, depends_on: Vec<WorkId>) -> Work {
     let facts = &extraction.model.facts;
     let tokens = u64::from(extraction.n_texts) * u64::from(extraction.settings.max_length);
     Work {
         id: WorkId(digest_of("extraction work", &(extraction.base_key, &extraction.poolings))),
-        depends_on: vec![prepare],
+        depends_on,
         memory_bytes: cost::extract_memory_bytes(facts, &extraction.settings, extraction.poolings.len()),
         flop: tokens.saturating_mul(cost::token_flop(facts, extraction.settings.max_length)),
         what: What::Extract(extraction),

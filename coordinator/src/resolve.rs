@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 
 use lsa_common::cost;
-use lsa_common::dataset::{self, DatasetError, ReadLimits, ReadSettings, Survey};
+use lsa_common::dataset::{DatasetName, HubName, ReadSettings, STREAMS_DEFAULT, Sampling};
 use lsa_common::job::{
     Experiment, ExtractionSettings, JobSpec, RunSettings, SPEC_FORMAT, SimilaritySettings, Unresolved,
 };
+use lsa_common::mirror::MirrorMode;
 use lsa_common::model::{LayerError, PinnedModel, Pooling};
-use lsa_common::model_source::{self, ModelSourceError};
 
 use crate::chain;
-use crate::grid::{Grid, Request};
+use crate::grid::{self, DataSettings, Grid, Request};
+use crate::sources::{self, FoundTexts, Repositories, SourceError, TextsRequest};
 
 /// Rows of a trial where the user names none and there are enough texts.
 pub const SAMPLE_SIZE_DEFAULT: u32 = 3000;
@@ -22,11 +23,9 @@ pub const SAMPLE_SIZE_DEFAULT: u32 = 3000;
 /// Why one experiment cannot be run.
 #[derive(Debug, thiserror::Error)]
 enum RequestError {
-    // Both say themselves which model or file they speak of.
+    // It says itself which model, dataset or file it speaks of.
     #[error(transparent)]
-    Model(#[from] ModelSourceError),
-    #[error(transparent)]
-    Dataset(#[from] DatasetError),
+    Source(#[from] SourceError),
     #[error(transparent)]
     Layers(#[from] LayerError),
     #[error(
@@ -41,21 +40,34 @@ enum RequestError {
 
 /// A grid of which nothing, or not enough, can be run.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct ResolveErrors(pub Vec<String>);
+#[error("{}", .lines.join("\n"))]
+pub struct ResolveErrors {
+    /// What is wrong, each once.
+    pub lines: Vec<String>,
+    /// Whether a hub wants to know who asks.
+    pub is_refused: bool,
+}
 
-/// Pins everything that `grid` names. `told` hears what is being looked at.
+/// Pins everything that `grid` names; what a hub has is asked of `repositories`. `told` hears what is being looked at.
 ///
 /// With `continue_on_error` experiments that cannot be resolved are kept in [`JobSpec::unresolved`], as long as one
 /// can; otherwise each of them is an error.
-pub fn resolve(grid: &Grid, told: &dyn Fn(&str)) -> Result<JobSpec, ResolveErrors> {
-    let mut known = Known::default();
+pub fn resolve(
+    grid: &Grid,
+    repositories: &dyn Repositories,
+    told: &dyn Fn(&str),
+) -> Result<JobSpec, ResolveErrors> {
+    let mut known = Known::new(repositories);
     let mut experiments = Vec::new();
     let mut unresolved: Vec<Unresolved> = Vec::new();
+    let mut is_refused = false;
     for request in &grid.requests {
         match known.experiment(request, told) {
             Ok(experiment) => experiments.push(experiment),
-            Err(error) => unresolved.push(Unresolved { name: request.name.clone(), error: chain(&error) }),
+            Err(fault) => {
+                is_refused |= fault.is_refused;
+                unresolved.push(Unresolved { name: request.name.clone(), error: fault.message });
+            }
         }
     }
     if !unresolved.is_empty() && (experiments.is_empty() || !grid.run.continue_on_error) {
@@ -67,18 +79,19 @@ pub fn resolve(grid: &Grid, told: &dyn Fn(&str)) -> Result<JobSpec, ResolveError
                 None => lines.push(format!("{name}: {error}")),
             }
         }
-        return Err(ResolveErrors(lines));
+        return Err(ResolveErrors { lines, is_refused });
     }
     Ok(JobSpec {
         format: SPEC_FORMAT,
         name: grid.name.clone(),
         experiments,
         models: known.models,
-        texts: known.surveys.into_iter().map(|survey| survey.spec).collect(),
+        texts: known.found.into_iter().map(|found| found.spec).collect(),
         run: RunSettings {
             continue_on_error: grid.run.continue_on_error,
             max_attempts: grid.run.max_attempts,
             priority: grid.run.priority,
+            mirror: grid.run.mirror != MirrorMode::Off,
             single: !grid.is_list,
         },
         unresolved,
@@ -86,21 +99,26 @@ pub fn resolve(grid: &Grid, told: &dyn Fn(&str)) -> Result<JobSpec, ResolveError
 }
 
 /// What has been looked at: each model and each file once.
-#[derive(Default)]
-struct Known {
+struct Known<'a> {
+    repositories: &'a dyn Repositories,
     models: Vec<PinnedModel>,
-    model_of: BTreeMap<(String, Option<String>), Result<usize, String>>,
-    surveys: Vec<Survey>,
-    survey_of: BTreeMap<String, Result<usize, String>>,
+    model_of: BTreeMap<(String, Option<String>), Result<usize, Fault>>,
+    found: Vec<FoundTexts>,
+    found_of: BTreeMap<String, Result<usize, Fault>>,
 }
 
-impl Known {
+impl<'a> Known<'a> {
+    fn new(repositories: &'a dyn Repositories) -> Self {
+        let (models, found) = (Vec::new(), Vec::new());
+        Self { repositories, models, model_of: BTreeMap::new(), found, found_of: BTreeMap::new() }
+    }
+
     fn experiment(&mut self, request: &Request, told: &dyn Fn(&str)) -> Result<Experiment, Fault> {
         let model = self.model(request, told)?;
         let texts = self.texts(request, told)?;
         let facts = &self.models[model].facts;
-        let survey = &self.surveys[texts];
-        let mut warnings = survey.warnings.clone();
+        let found = &self.found[texts];
+        let mut warnings = found.warnings.clone();
 
         if request.pooling == Pooling::Pooler && !facts.has_pooler {
             return Err(RequestError::NoPooler(request.model.id.clone()).into());
@@ -111,12 +129,13 @@ impl Known {
             warnings.push(format!("max_length {asked} was lowered to {max_length}, the model's limit"));
         }
         let layers = request.extraction.layers.resolve(facts.n_layers).map_err(RequestError::from)?;
-        let n_texts = survey.spec.n_texts;
+        let n_texts = found.spec.n_texts;
         if n_texts < request.data.num_samples {
             let wanted = request.data.num_samples;
-            warnings.push(format!("num_samples is {wanted}, {} has {n_texts} texts", survey.spec.dataset));
+            warnings
+                .push(format!("num_samples is {wanted}, {} has {n_texts} texts", found.spec.plan.dataset));
         }
-        let name = || survey.spec.dataset.clone();
+        let name = || found.spec.plan.dataset.clone();
         let sample_size = match request.similarity.sample_size {
             Some(asked) if asked > n_texts => {
                 return Err(RequestError::SampleSize { asked, n_texts, name: name() }.into());
@@ -156,51 +175,69 @@ impl Known {
     fn model(&mut self, request: &Request, told: &dyn Fn(&str)) -> Result<usize, Fault> {
         let key = (request.model.id.clone(), request.model.revision.clone());
         if let Some(known) = self.model_of.get(&key) {
-            return known.clone().map_err(Fault);
+            return known.clone();
         }
         told(&format!("reading model {}", request.model.id));
-        let pinned = model_source::find(&request.model.id, request.model.revision.as_deref())
-            .and_then(|folder| folder.pin())
-            .map_err(|error| Fault::from(RequestError::from(error)));
+        let pinned = sources::model(self.repositories, &request.model).map_err(Fault::from);
         let place = pinned.map(|model| {
             self.models.push(model);
             self.models.len() - 1
         });
-        self.model_of.insert(key, place.clone().map_err(|fault| fault.0));
+        self.model_of.insert(key, place.clone());
         place
     }
 
     fn texts(&mut self, request: &Request, told: &dyn Fn(&str)) -> Result<usize, Fault> {
-        let settings = ReadSettings {
-            num_samples: request.data.num_samples,
-            dedupe: request.data.dedupe,
-            skip_bad_rows: request.data.skip_bad_rows,
-            limits: ReadLimits::default(),
-        };
-        let key = format!("{} {settings:?}", request.dataset);
-        if let Some(known) = self.survey_of.get(&key) {
-            return known.clone().map_err(Fault);
+        let wanted = texts_request(&request.dataset, &request.data, request.similarity.seed);
+        let key = serde_json::to_string(&wanted).expect("plain data with string keys");
+        if let Some(known) = self.found_of.get(&key) {
+            return known.clone();
         }
         told(&format!("reading dataset {}", request.dataset));
-        let survey = dataset::survey(&request.dataset, &settings)
-            .map_err(|error| Fault::from(RequestError::from(error)));
-        let place = survey.map(|survey| {
-            self.surveys.push(survey);
-            self.surveys.len() - 1
+        let place = sources::texts(self.repositories, &wanted).map_err(Fault::from).map(|found| {
+            self.found.push(found);
+            self.found.len() - 1
         });
-        self.survey_of.insert(key, place.clone().map_err(|fault| fault.0));
+        self.found_of.insert(key, place.clone());
         place
     }
 }
 
+/// The texts of a dataset that these settings stand for.
+pub fn texts_request(dataset: &DatasetName, data: &DataSettings, seed: u64) -> TextsRequest {
+    let streams = Sampling::Streams { streams: STREAMS_DEFAULT, seed };
+    let sampling = match data.sampling {
+        grid::Sampling::Auto if matches!(dataset, DatasetName::Hub(HubName::C4(_))) => streams,
+        grid::Sampling::Auto | grid::Sampling::First => Sampling::First,
+        grid::Sampling::Shuffle => Sampling::Shuffle { seed },
+        grid::Sampling::Streams => streams,
+    };
+    let settings = ReadSettings {
+        num_samples: data.num_samples,
+        sampling,
+        dedupe: data.dedupe,
+        skip_bad_rows: data.skip_bad_rows,
+        limits: data.limits,
+    };
+    TextsRequest { dataset: dataset.clone(), split: data.split.clone(), settings }
+}
+
 /// A fault with all its causes, as it is told to every experiment that meets it.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-struct Fault(String);
+#[derive(Clone, Debug)]
+struct Fault {
+    message: String,
+    is_refused: bool,
+}
 
 impl From<RequestError> for Fault {
     fn from(error: RequestError) -> Self {
-        Self(chain(&error))
+        Self { message: chain(&error), is_refused: false }
+    }
+}
+
+impl From<SourceError> for Fault {
+    fn from(error: SourceError) -> Self {
+        Self { message: chain(&error), is_refused: error.is_refused() }
     }
 }
 
@@ -214,6 +251,19 @@ mod tests {
 
     use super::*;
     use crate::grid::{self, GridSource, Language, Overlay};
+
+    /// Nobody is to be asked.
+    struct NoHub;
+
+    impl Repositories for NoHub {
+        fn model(&self, name: &grid::ModelName) -> Result<PinnedModel, SourceError> {
+            panic!("{name} is no folder")
+        }
+
+        fn texts(&self, dataset: &HubName, _: &TextsRequest) -> Result<FoundTexts, SourceError> {
+            panic!("{dataset} is no file")
+        }
+    }
 
     /// Lines of `texts.txt`.
     const N_TEXTS: u32 = 20;
@@ -249,7 +299,7 @@ mod tests {
 
     fn resolved(more: &str) -> Result<JobSpec, ResolveErrors> {
         let folder = scratch();
-        resolve(&grid(folder.path(), more), &|_| {})
+        resolve(&grid(folder.path(), more), &NoHub, &|_| {})
     }
 
     #[test]
@@ -319,7 +369,8 @@ mod tests {
                     [[experiment]]\nmodel = \"MODEL\"\ndataset = \"file:TEXTS\"\ndata.num_samples = 15\n";
         let told = std::cell::RefCell::new(Vec::new());
         let spec =
-            resolve(&grid(folder.path(), more), &|line| told.borrow_mut().push(line.to_owned())).unwrap();
+            resolve(&grid(folder.path(), more), &NoHub, &|line| told.borrow_mut().push(line.to_owned()))
+                .unwrap();
         assert_eq!((spec.experiments.len(), spec.models.len(), spec.texts.len()), (5, 2, 2));
         assert_eq!(told.borrow().len(), 4, "two models, and one file with two settings: {told:?}");
         let last = &spec.experiments[4];
@@ -329,7 +380,7 @@ mod tests {
     #[test]
     fn faults() {
         let check = |more: &str, expected: &[&str]| {
-            let ResolveErrors(lines) = resolved(more).expect_err(more);
+            let ResolveErrors { lines, .. } = resolved(more).expect_err(more);
             assert_eq!(lines.len(), expected.len(), "{more}: {lines:#?}");
             for (line, words) in lines.iter().zip(expected) {
                 assert!(line.contains(words), "{more}: expected {words:?} in {line:?}");
@@ -378,13 +429,13 @@ mod tests {
         assert_eq!(unresolved.name, "missing_mean_texts");
         assert!(unresolved.error.contains("does not exist"), "{}", unresolved.error);
         let errors = resolved(&lists("\"FOLDER/missing\"")).expect_err("nothing is left to run");
-        assert_eq!(errors.0.len(), 1);
+        assert_eq!(errors.lines.len(), 1);
     }
 
     #[test]
     fn the_same_request_gives_the_same_job() {
         let folder = scratch();
-        let id = |more: &str| resolve(&grid(folder.path(), more), &|_| {}).unwrap().id();
+        let id = |more: &str| resolve(&grid(folder.path(), more), &NoHub, &|_| {}).unwrap().id();
         assert_eq!(id(""), id("[similarity]\ntrials = 5\n"));
         assert_ne!(id(""), id("[similarity]\ntrials = 6\n"));
         let before = id("");

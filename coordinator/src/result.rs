@@ -5,10 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lsa_common::artifact::decode_trial;
+use lsa_common::dataset::{Place, Sampling, SourceFile, TextsPlan};
+use lsa_common::hub::ContentId;
 use lsa_common::id::{AttemptId, JobId};
 use lsa_common::job::{Experiment, JobSpec};
 use lsa_common::key::texts_key;
 use lsa_common::layout;
+use lsa_common::model::PinnedModel;
 use lsa_common::record::{ShardRecord, TextsRecord, TrialRecord};
 use lsa_common::store::{Store, StoreError};
 use lsa_common::trial_matrices::TrialMatrices;
@@ -95,14 +98,15 @@ async fn metadata(
     trials: &[Trial],
 ) -> Result<Metadata, ResultError> {
     let model = &spec.models[experiment.model];
-    let texts = &spec.texts[experiment.texts];
+    let texts = &spec.texts[experiment.texts].plan;
+    let n_texts = spec.texts[experiment.texts].n_texts;
     let texts_key = texts_key(texts);
     let shards = survey::shard_records(store, keys.extraction_key, experiment.pooling).await?;
     let prepared = texts_record(store, texts_key).await?;
 
     let mut digests: BTreeMap<String, String> =
         model.files.iter().map(|file| (format!("model/{}", file.name), file.sha256.to_string())).collect();
-    digests.insert("dataset".to_owned(), texts.file.sha256.to_string());
+    digests.extend(dataset_digests(&texts.files));
     digests.insert("texts_key".to_owned(), texts_key.to_string());
     digests.insert("extraction_key".to_owned(), keys.extraction_key.to_string());
     digests.insert("comparison_key".to_owned(), keys.comparison_key.to_string());
@@ -115,17 +119,17 @@ async fn metadata(
         hidden_size: model.facts.hidden_size,
         pooling: experiment.pooling.to_string(),
         dataset: texts.dataset.clone(),
-        sampling: Some("first".to_owned()),
+        sampling: Some(sampling_name(texts.settings.sampling).to_owned()),
         dedupe: Some(texts.settings.dedupe),
         bad_rows: yes_no(texts.settings.skip_bad_rows),
         empty_texts: yes_no(experiment.extraction.skip_empty),
-        num_samples: u64::from(texts.n_texts),
+        num_samples: u64::from(n_texts),
         sample_size: u64::from(experiment.similarity.sample_size),
         seed: experiment.similarity.seed,
         max_length: experiment.extraction.max_length,
         batch_size: experiment.extraction.batch_size,
         dtype: experiment.extraction.dtype.to_string(),
-        revisions: model.revision.iter().map(|revision| ("model".to_owned(), revision.clone())).collect(),
+        revisions: revisions(model, &texts.files),
         digests,
         profile: BTreeMap::from([
             ("extraction".to_owned(), keys.extraction_profile.clone()),
@@ -133,8 +137,42 @@ async fn metadata(
         ]),
         versions: BTreeMap::from([("lsa".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         timings: timings(prepared.as_ref(), &shards, trials),
-        warnings: warnings(experiment, prepared.as_ref(), &shards),
+        warnings: warnings(experiment, texts, prepared.as_ref(), &shards),
         ..Metadata::default()
+    })
+}
+
+fn sampling_name(sampling: Sampling) -> &'static str {
+    match sampling {
+        Sampling::First => "first",
+        Sampling::Shuffle { .. } => "shuffle",
+        Sampling::Streams { .. } => "streams",
+    }
+}
+
+/// The commits of what came from a hub: `model`, and `dataset/<repository>` for each that the texts are from.
+fn revisions(model: &PinnedModel, files: &[SourceFile]) -> BTreeMap<String, String> {
+    let of_model = model.revision.iter().map(|revision| ("model".to_owned(), revision.clone()));
+    let of_dataset = files.iter().filter_map(|file| match &file.place {
+        Place::Hub { repo, commit, .. } => Some((format!("dataset/{}", repo.id), commit.clone())),
+        Place::Local { .. } => None,
+    });
+    of_model.chain(of_dataset).collect()
+}
+
+/// Files of a dataset that are listed one by one; of more, the key of the texts stands for all of them.
+const FILES_LISTED_MAX: usize = 64;
+
+/// What the files of a dataset are: `dataset` for the only one, else `dataset/<n>` in their order.
+fn dataset_digests(files: &[SourceFile]) -> impl Iterator<Item = (String, String)> {
+    let listed = if files.len() > FILES_LISTED_MAX { &[] } else { files };
+    listed.iter().enumerate().filter_map(|(place, file)| {
+        let name = if files.len() == 1 { "dataset".to_owned() } else { format!("dataset/{place}") };
+        let digest = match file.content.as_ref()? {
+            ContentId::Sha256(digest) => digest.to_string(),
+            ContentId::GitSha1(digest) => format!("git:{digest}"),
+        };
+        Some((name, digest))
     })
 }
 
@@ -167,10 +205,15 @@ fn timings(
 /// What a reader should know before trusting the numbers.
 fn warnings(
     experiment: &Experiment,
+    texts: &TextsPlan,
     prepared: Option<&TextsRecord>,
     shards: &BTreeMap<u32, ShardRecord>,
 ) -> Vec<String> {
     let mut warnings = experiment.warnings.clone();
+    // Those of local files are known since the job was resolved.
+    if texts.files.iter().any(|file| matches!(file.place, Place::Hub { .. })) {
+        warnings.extend(prepared.iter().flat_map(|record| record.warnings.iter().cloned()));
+    }
     let mut count = |n: u64, what: &str| {
         if n > 0 {
             warnings.push(format!("{n} {what}"));

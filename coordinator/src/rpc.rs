@@ -1,5 +1,6 @@
 //! The gRPC services: wire → event, await the answer, → wire. Wire types stop here.
 
+pub mod desk;
 pub mod jobs;
 pub mod work;
 
@@ -15,6 +16,7 @@ use tonic::transport::Server;
 
 use crate::driver::Settings;
 use crate::driver::handle::Handle;
+use desk::HubDesk;
 
 /// Why the services could not be offered.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +45,13 @@ pub async fn serve(
     listener: TcpListener,
     handle: Handle,
     settings: Settings,
+    desk: HubDesk,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let work = WorkServer::new(work::WorkService::new(handle.clone(), settings))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let jobs = JobsServer::new(jobs::JobsService::new(handle))
+    let jobs = JobsServer::new(jobs::JobsService::new(handle, desk))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     // Leases and stops are small and urgent; the default would hold them back for 40 ms.

@@ -209,9 +209,9 @@ impl State {
         if state.status != WorkStatus::Unbound || now < state.not_before || !all_ready {
             return;
         }
-        // Texts are the same whoever prepares them; anything else waits for a worker that would begin it. A worker
+        // Texts and files are the same whoever puts them there; anything else waits for a worker that would begin it. A worker
         // that began a unit of it under an earlier coordinator is such a worker.
-        if let What::Prepare { .. } = state.work.what {
+        if let What::Prepare { .. } | What::Mirror { .. } = state.work.what {
             self.survey(id, String::new());
         } else if let Some(profile) = self.claimant_profile(id) {
             self.survey(id, profile);
@@ -234,7 +234,7 @@ impl State {
     fn survey(&mut self, id: WorkId, numeric_profile: String) {
         let extraction_key = match &self.works[&id].work.what {
             What::Compare(comparison) => self.works.get(&comparison.extraction).and_then(|e| e.key),
-            What::Prepare { .. } | What::Extract(_) => None,
+            What::Prepare { .. } | What::Mirror { .. } | What::Extract(_) => None,
         };
         let state = self.works.get_mut(&id).expect("callers name a known work");
         self.n_surveys += 1;

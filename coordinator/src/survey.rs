@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use lsa_common::id::{Digest, JobId};
 use lsa_common::key::{comparison_key, extraction_key};
 use lsa_common::layout;
-use lsa_common::model::Pooling;
+use lsa_common::model::{PinnedModel, Pooling};
 use lsa_common::record::{ProfileBinding, ShardRecord, StoredObject, TextsRecord};
 use lsa_common::store::{Listed, Store, StoreError};
 
@@ -33,6 +33,7 @@ pub async fn survey(
 ) -> Result<Survey, StoreError> {
     let (numeric_profile, key) = match &work.what {
         What::Prepare { texts_key, .. } => (String::new(), Some(*texts_key)),
+        What::Mirror { files_key, .. } => (String::new(), Some(*files_key)),
         What::Extract(extraction) => {
             let profile = bind(store, identity, runs, extraction.base_key, numeric_profile).await?;
             let key = extraction_key(extraction.base_key, &profile);
@@ -51,6 +52,7 @@ pub async fn survey(
 pub async fn look(store: &Store, work: &Work, key: Option<Digest>) -> Result<Survey, StoreError> {
     let found = match (&work.what, key) {
         (What::Prepare { .. }, Some(key)) => texts(store, key).await?,
+        (What::Mirror { model, .. }, Some(_)) => files(store, model).await?,
         (What::Extract(extraction), Some(key)) => shards(store, key, extraction).await?,
         (What::Compare(comparison), Some(key)) => trials(store, key, comparison).await?,
         (_, None) => BTreeMap::new(),
@@ -91,6 +93,16 @@ pub async fn texts(store: &Store, texts_key: Digest) -> Result<FoundItems, Store
         intact &= store.size(&part.key).await? == Some(part.size);
     }
     Ok(BTreeMap::from([((0, Item::Texts), Found { generation, intact })]))
+}
+
+/// Whether the bucket has the files of a model. A file lies under its digest, so that no record has to vouch for it.
+async fn files(store: &Store, model: &PinnedModel) -> Result<FoundItems, StoreError> {
+    for file in &model.files {
+        if store.size(&layout::input(file.sha256)).await? != Some(file.size) {
+            return Ok(BTreeMap::new());
+        }
+    }
+    Ok(BTreeMap::from([((0, Item::Files), Found { generation: 0, intact: true })]))
 }
 
 async fn shards(store: &Store, key: Digest, extraction: &Extraction) -> Result<FoundItems, StoreError> {

@@ -18,6 +18,7 @@ pub struct Cluster {
     home: PathBuf,
     url: String,
     lease_ttl_s: u32,
+    hub: Option<String>,
     coordinator: Option<Running>,
     workers: Vec<(String, Running)>,
 }
@@ -25,10 +26,16 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a coordinator with the bucket `home/store`, on a port of the system's choice.
     pub fn start(home: &Path, lease_ttl_s: u32) -> Self {
+        Self::start_with(home, lease_ttl_s, None)
+    }
+
+    /// As [`Self::start`], of programs that know a hub.
+    pub fn start_with(home: &Path, lease_ttl_s: u32, hub: Option<&str>) -> Self {
         let mut cluster = Self {
             home: home.to_owned(),
             url: String::new(),
             lease_ttl_s,
+            hub: hub.map(str::to_owned),
             coordinator: None,
             workers: Vec::new(),
         };
@@ -36,8 +43,14 @@ impl Cluster {
         cluster
     }
 
+    fn command(&self, program: &str, home: &Path) -> std::process::Command {
+        let mut command = command(program, home);
+        command.envs(self.hub.iter().map(|hub| ("HF_ENDPOINT", hub)));
+        command
+    }
+
     fn start_coordinator(&mut self, listen: &str) {
-        let mut serve = command("lsa-coordinator", &self.home);
+        let mut serve = self.command("lsa-coordinator", &self.home);
         serve.args(["serve", "--listen", listen, "--lease-ttl", &self.lease_ttl_s.to_string()]);
         serve.arg("--store").arg(self.store());
         let mut coordinator = Running::start(serve);
@@ -79,7 +92,8 @@ impl Cluster {
 
     /// Starts a worker of one thread.
     pub fn start_worker(&mut self, id: &str) {
-        let mut serve = command("lsa-worker", &self.home);
+        // Each has caches of its own, as on a machine of its own.
+        let mut serve = self.command("lsa-worker", &self.home.join(id));
         serve.args([
             "serve",
             "--device",

@@ -30,15 +30,21 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
-/// A command of this workspace without the settings of whoever runs the tests; its caches go into `home`.
+/// Nobody listens there.
+const NO_HUB: &str = "http://127.0.0.1:9";
+
+/// A command of this workspace without the settings of whoever runs the tests; its caches go into `home`, and it reaches
+/// no hub unless `HF_ENDPOINT` is set to one.
 pub fn command(name: &str, home: &Path) -> Command {
     let mut command = Command::new(program(name));
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("LSA_") {
+        let name = variable.to_string_lossy();
+        if ["LSA_", "HF_", "HUGGINGFACE_", "TRANSFORMERS_"].iter().any(|own| name.starts_with(own)) {
             command.env_remove(&variable);
         }
     }
     command.env("XDG_CACHE_HOME", home.join("cache")).env("NO_COLOR", "1");
+    command.env("HF_HOME", home.join("huggingface")).env("HF_ENDPOINT", NO_HUB);
     command
 }
 

@@ -98,6 +98,7 @@ impl Scratch {
         }
         command.current_dir(self.0.path()).stdin(Stdio::null());
         command.env("HOME", self.0.path()).env("XDG_CACHE_HOME", self.path("cache"));
+        command.env("HF_HUB_OFFLINE", "1");
         command
     }
 
@@ -238,7 +239,7 @@ fn grid_files() {
     check("grid.ini", "", &["ends in .toml, .yaml, .yml or .json"]);
     check("many.toml", &format!("{good}[run]\nmax_experiments = 0\n"), &["run.max_experiments", "from 1"]);
     check("across.toml", &format!("{good}[similarity]\ncompare = \"across\"\n"), &["not available yet"]);
-    check("streams.toml", &format!("{good}[data]\nsampling = \"streams\"\n"), &["not available yet"]);
+    check("random.toml", &format!("{good}[data]\nsampling = \"random\"\n"), &["\"shuffle\" or \"streams\""]);
     check(
         "same.toml",
         &format!(
@@ -287,17 +288,22 @@ fn datasets() {
     check("file:tiny.txt/", &["tiny.txt/"]);
     check("file:texts.pdf", &["unknown ending", ".jsonl"]);
     check("texts.txt", &["looks like a path", "file:texts.txt"]);
-    for name in ["c4", "hf:owner/name", "Banking77Classification", "s3://bucket/texts"] {
-        check(name, &[&format!("dataset \"{name}\" is not available yet"), "use file:PATH"]);
+    for flags in [
+        "--dataset hf:owner/name",
+        "--dataset c4",
+        "--dataset Banking77Classification",
+        // The default is c4.
+        "",
+    ] {
+        scratch.refuses(
+            &format!("lsa-coordinator run --model ./tiny {flags} -o out"),
+            &["is not in the cache", "HF_HUB_OFFLINE is set"],
+        );
     }
     check("imdb", &["there is no dataset \"imdb\"", "lsa-coordinator datasets"]);
     check("owner/name", &["there is no dataset \"owner/name\"", "hf:owner/name"]);
     check("Bankng77Classification", &["did you mean \"Banking77Classification\"?"]);
     check("AESDD", &["AESDD cannot be read: it holds no text"]);
-    scratch.refuses(
-        "lsa-coordinator run --model ./tiny -o out",
-        &["no dataset is named", "c4 is not available yet", "file:PATH"],
-    );
     scratch.refuses(
         &format!("{RUN} --sample-size {}", N_TEXTS + 1),
         &["sample_size 41 is larger than the 40 texts of \"file:texts.txt\"", "lower it"],
@@ -351,14 +357,9 @@ fn models() {
     check("./other_activation", &["\"hidden_act\" is", "swish7", "supported: "]);
     check(
         "bert-base-uncased",
-        &[
-            "model \"bert-base-uncased\"",
-            "not in the local cache",
-            "download is not available yet",
-            "give a folder",
-        ],
+        &["model \"bert-base-uncased\" cannot be had", "is not in the cache", "HF_HUB_OFFLINE is set"],
     );
-    check("owner/name@v1", &["model \"owner/name\" at revision \"v1\"", "--revision v1"]);
+    check("owner/name@v1", &["model \"owner/name\" cannot be had", "at revision \"v1\""]);
     check("./tiny@v1", &["model folder ./tiny@v1 does not exist"]);
 
     symlink(fixture("variants/bert-relu-nopooler"), scratch.path("poolerless")).expect("a link");

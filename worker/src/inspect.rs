@@ -68,7 +68,9 @@ pub fn pin(name: &str, fetch: Fetch) -> Result<PinnedModel, CommandError> {
         return folder.pin().map_err(source_error);
     }
     let hub = HubSettings::from_environment().and_then(HfHub::new);
-    let hub = hub.map_err(|source| source_error(ModelSourceError::Hub { id: id.to_owned(), source }))?;
+    let hub = hub.map_err(|source| {
+        source_error(ModelSourceError::Hub { id: id.to_owned(), source: Box::new(source) })
+    })?;
     model_source::pin_from_hub(id, revision, &hub, fetch).map_err(source_error)
 }
 

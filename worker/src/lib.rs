@@ -16,7 +16,6 @@ pub mod lease_loop;
 pub mod metric;
 pub mod model;
 pub mod pooling;
-pub mod prepare;
 pub mod rpc;
 pub mod run;
 pub mod serve;

@@ -1,26 +1,30 @@
 //! One attempt at one unit, on a blocking thread: the boundary that no panic crosses.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lsa_common::artifact::encode_rows;
+use lsa_common::dataset::{ByPlace, FileOpener, HubFiles, Place, TextsSpec};
 use lsa_common::failure::FailureClass;
+use lsa_common::hub::{HfHub, HubSettings};
 use lsa_common::id::AttemptId;
 use lsa_common::layout;
-use lsa_common::model::Dtype;
+use lsa_common::mirror::{MirrorMode, MirroredHub};
+use lsa_common::model::{Dtype, PinnedModel};
+use lsa_common::prepare::{PrepareError, prepare};
 use lsa_common::record::{ExtractNotes, ShardLayer};
 use lsa_common::report::{Damaged, Extracted, Failure, Outcome};
 use lsa_common::seed::trial_rows;
 use lsa_common::store::{Store, StoreError};
 use lsa_common::trial_matrices::TrialMatrices;
-use lsa_common::unit::{CompareUnit, ExtractUnit, PrepareUnit, Unit};
+use lsa_common::unit::{CompareUnit, ExtractUnit, MirrorUnit, PrepareUnit, Unit};
 use tch::Device;
 use tokio::runtime::Handle;
 
 use crate::extract::{ExtractError, ExtractRequest, Extractor, Pooled};
 use crate::inputs::{self, InputError};
-use crate::prepare::{PrepareError, prepare};
 use crate::stored::{self, SampledRows, StoredError};
 use crate::trial::{TrialError, run_trial};
 
@@ -36,6 +40,8 @@ pub struct Runner {
     pub device: Device,
     /// CPU threads.
     pub threads: usize,
+    /// The hub, through the bucket; made when it is needed first.
+    hub: OnceCell<MirroredHub>,
     loaded: Option<Loaded>,
 }
 
@@ -130,7 +136,7 @@ impl RunError {
 impl Runner {
     /// Nothing loaded yet.
     pub fn new(runtime: Handle, store: Store, cache: PathBuf, device: Device, threads: usize) -> Self {
-        Self { runtime, store, cache, device, threads, loaded: None }
+        Self { runtime, store, cache, device, threads, hub: OnceCell::new(), loaded: None }
     }
 
     /// Does a unit. Plain tch operations panic; what they mean is told apart here and nowhere else.
@@ -162,6 +168,7 @@ impl Runner {
     ) -> Result<Outcome, RunError> {
         match unit {
             Unit::Prepare(unit) => self.prepare(unit, attempt, progress),
+            Unit::Mirror(unit) => self.mirror(unit, progress),
             Unit::Extract(unit) => self.extract(unit, attempt, progress),
             Unit::Compare(unit) => self.compare(unit, progress),
         }
@@ -174,11 +181,32 @@ impl Runner {
         progress: &Progress,
     ) -> Result<Outcome, RunError> {
         progress.begin(u64::from(unit.texts.n_texts));
-        let texts = &unit.texts;
-        let path = inputs::file(&self.store, &self.cache, &texts.file, &texts.path_hint);
-        let path = self.runtime.block_on(path)?;
+        let TextsSpec { plan, n_texts } = &unit.texts;
+        let local = self.runtime.block_on(inputs::local_files(&self.store, &self.cache, &plan.files))?;
+        let on_hub = plan.files.iter().any(|file| matches!(file.place, Place::Hub { .. }));
+        let hub = if on_hub { Some(HubFiles::new(self.hub()?)) } else { None };
+        let files = ByPlace { local: &local, hub: hub.as_ref().map(|hub| hub as &dyn FileOpener) };
         let go_on = |done| progress.reach(done);
-        Ok(Outcome::Prepared(prepare(&self.runtime, &self.store, unit, &path, attempt, &go_on)?))
+        let (runtime, store, key) = (&self.runtime, &self.store, unit.texts_key);
+        let prepared = prepare(runtime, store, key, plan, Some(*n_texts), &files, attempt, &go_on)?;
+        Ok(Outcome::Prepared(prepared))
+    }
+
+    /// Puts the files of a model into the bucket, as far as they are not there.
+    fn mirror(&self, unit: &MirrorUnit, progress: &Progress) -> Result<Outcome, RunError> {
+        progress.begin(unit.model.files.iter().map(|file| file.size).sum());
+        inputs::mirror(self.hub()?, &unit.model, &|done| progress.reach(done))?;
+        Ok(Outcome::Mirrored)
+    }
+
+    fn hub(&self) -> Result<&MirroredHub, InputError> {
+        if let Some(hub) = self.hub.get() {
+            return Ok(hub);
+        }
+        let hub = HubSettings::from_environment().and_then(HfHub::new).map_err(InputError::from)?;
+        let (store, runtime) = (self.store.clone(), self.runtime.clone());
+        let hub = MirroredHub::new(MirrorMode::Auto, store, runtime, Some(Arc::new(hub)), self.cache.clone());
+        Ok(self.hub.get_or_init(|| hub))
     }
 
     fn extract(
@@ -214,11 +242,21 @@ impl Runner {
         if self.loaded.as_ref().is_none_or(|loaded| loaded.unit != key) {
             // The old weights go first: both at once may not fit.
             self.loaded = None;
-            let folder = self.runtime.block_on(inputs::model(&self.store, &self.cache, &unit.model))?;
+            let folder = self.model_folder(&unit.model)?;
             let extractor = Extractor::load(&unit.model, &folder, dtype, self.device)?;
             self.loaded = Some(Loaded { unit: key, extractor });
         }
         Ok(&self.loaded.as_ref().expect("loaded above").extractor)
+    }
+
+    /// Where the files of a model are: on this machine, in the bucket, or, if it comes from one, on the hub.
+    fn model_folder(&self, model: &PinnedModel) -> Result<PathBuf, InputError> {
+        match self.runtime.block_on(inputs::model(&self.store, &self.cache, model)) {
+            Err(InputError::Missing { .. }) if model.revision.is_some() => {
+                inputs::model_from_hub(self.hub()?, &self.cache, model)
+            }
+            found => found,
+        }
     }
 
     fn write_rows(

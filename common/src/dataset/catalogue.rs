@@ -244,14 +244,17 @@ mod tests {
                 assert!(task.path.split('/').count() == 2 && task.path.split('/').all(plain), "{name}");
                 let is_hash = |text: &str| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
                 if !is_hash(task.revision) {
-                    odd.insert(format!("{name} {}", task.revision));
+                    odd.insert(name);
                 }
             }
             if task.layout == Layout::BitextParallel {
                 assert!(task.subsets.iter().all(|subset| subset.matches('-').count() == 1), "{name}");
             }
         }
-        assert_eq!(odd.len(), 9, "{odd:#?}");
+        // MTEB pins these by seven digits, and the first one by 41.
+        let known =
+            "BIRCO-DorisMae BarExamQA IFIRAila IFIRCds IFIRFiQA IFIRFire IFIRNFCorpus IFIRPm IFIRScifact";
+        assert_eq!(odd.into_iter().collect::<Vec<_>>().join(" "), known);
     }
 
     #[test]

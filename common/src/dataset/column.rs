@@ -1,42 +1,147 @@
-//! Which column holds the texts.
-
-use std::path::Path;
+//! Which columns of a file hold its texts, where nobody has said so.
 
 use super::DatasetError;
+use super::opener::name_of;
+use super::rows::Cell;
+use super::source::{Columns, SourceFile};
 
-/// Columns that hold the text wherever they exist, in this order.
+/// Columns of a local file that hold the text wherever they exist, in this order.
 const USUAL: [&str; 3] = ["text", "sentence", "content"];
 
-/// A column of a file's first record.
+/// The same for hub files; two names are two texts a row.
+const KNOWN: [&[&str]; 8] = [
+    &["text"],
+    &["sentences"],
+    &["sentence"],
+    &["sentence1", "sentence2"],
+    &["sent1", "sent2"],
+    &["query"],
+    &["content"],
+    &["title"],
+];
+
+/// A column of a hub file that nobody knows holds texts where they have so many characters on average.
+const MEAN_CHARS_MIN: u64 = 10;
+
+/// A column that a file has.
 pub(super) struct Column {
     pub(super) name: String,
     /// Whether it can hold texts: a string or a list of strings.
     pub(super) is_text: bool,
 }
 
-/// The column asked for; else `text`, `sentence` or `content`, the first that exists; else the only text column.
-pub(super) fn choose(path: &Path, asked: Option<&str>, columns: &[Column]) -> Result<String, DatasetError> {
-    if let Some(asked) = asked {
-        if columns.iter().any(|column| column.name == asked) {
-            return Ok(asked.to_owned());
+/// How long the texts of a column are.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Lengths {
+    pub(super) n_texts: u64,
+    pub(super) n_chars: u64,
+}
+
+impl Lengths {
+    /// Counts what is no white space alone.
+    pub(super) fn add(&mut self, cell: &Cell) {
+        let mut count = |text: &String| {
+            if !text.trim().is_empty() {
+                self.n_texts += 1;
+                self.n_chars += text.chars().count() as u64;
+            }
+        };
+        match cell {
+            Cell::Blank => {}
+            Cell::Text(text) => count(text),
+            Cell::Texts(texts) => texts.iter().for_each(count),
         }
-        let columns = listing(columns.iter().map(|column| column.name.as_str()));
-        return Err(DatasetError::NoColumn { path: path.to_owned(), column: asked.to_owned(), columns });
     }
+}
+
+/// For a local file: `text`, `sentence` or `content`, the first that exists; else the only text column.
+pub(super) fn choose_local(file: &SourceFile, columns: &[Column]) -> Result<Columns, DatasetError> {
     let texts = || columns.iter().filter(|column| column.is_text).map(|column| column.name.as_str());
     if let Some(usual) = USUAL.into_iter().find(|usual| texts().any(|name| name == *usual)) {
-        return Ok(usual.to_owned());
+        return Ok(one(usual));
     }
     match (texts().next(), texts().nth(1)) {
-        (Some(only), None) => Ok(only.to_owned()),
+        (Some(only), None) => Ok(one(only)),
         (Some(_), Some(_)) => {
-            Err(DatasetError::AmbiguousColumn { path: path.to_owned(), columns: listing(texts()) })
+            Err(DatasetError::AmbiguousColumn { file: name_of(file), columns: listing(texts()) })
         }
-        (None, _) => {
-            let columns = listing(columns.iter().map(|column| column.name.as_str()));
-            Err(DatasetError::NoColumn { path: path.to_owned(), column: USUAL[0].to_owned(), columns })
-        }
+        (None, _) => Err(no_column(file, USUAL[0], columns)),
     }
+}
+
+/// For a hub file: the first of the known names whose columns all exist.
+pub(super) fn choose_known(columns: &[Column]) -> Option<Columns> {
+    let is_there = |name: &&str| columns.iter().any(|column| column.is_text && column.name == *name);
+    let known = KNOWN.into_iter().find(|names| names.iter().all(is_there))?;
+    Some(Columns { names: known.iter().map(|name| (*name).to_owned()).collect(), joined: false })
+}
+
+/// For a hub file without known names: the columns worth measuring.
+pub(super) fn candidates(columns: &[Column]) -> Vec<String> {
+    let texts = columns.iter().filter(|column| column.is_text && !is_beside(&column.name));
+    texts.map(|column| column.name.clone()).collect()
+}
+
+/// Of the candidates, those whose texts are long enough.
+pub(super) fn choose_long(
+    file: &SourceFile,
+    columns: &[Column],
+    measured: &[(String, Lengths)],
+) -> Result<Columns, DatasetError> {
+    let is_long = |lengths: &Lengths| {
+        lengths.n_texts > 0 && lengths.n_chars >= lengths.n_texts.saturating_mul(MEAN_CHARS_MIN)
+    };
+    let long = measured.iter().filter(|(_, lengths)| is_long(lengths));
+    let names: Vec<String> = long.map(|(name, _)| name.clone()).collect();
+    if names.is_empty() {
+        let columns = listing(columns.iter().map(|column| column.name.as_str()));
+        return Err(DatasetError::NoLongColumn { file: name_of(file), columns });
+    }
+    Ok(Columns { names, joined: false })
+}
+
+/// Whether a column of that name stands beside texts rather than holding them: ids, labels, languages, addresses.
+fn is_beside(name: &str) -> bool {
+    const NAMES: [&str; 16] = [
+        "id",
+        "_id",
+        "idx",
+        "index",
+        "guid",
+        "uuid",
+        "key",
+        "url",
+        "uri",
+        "link",
+        "score",
+        "scores",
+        "date",
+        "time",
+        "timestamp",
+        "split",
+    ];
+    let last = name.rsplit('.').next().unwrap_or(name).to_lowercase();
+    NAMES.contains(&last.as_str())
+        || ["label", "lang"].iter().any(|start| last.starts_with(start))
+        || ["_id", "-id", "_url"].iter().any(|end| last.ends_with(end))
+}
+
+/// Refuses a column that is asked for and not there.
+pub(super) fn require(file: &SourceFile, name: &str, columns: &[Column]) -> Result<(), DatasetError> {
+    if columns.iter().any(|column| column.name == name) {
+        Ok(())
+    } else {
+        Err(no_column(file, name, columns))
+    }
+}
+
+fn one(name: &str) -> Columns {
+    Columns { names: vec![name.to_owned()], joined: false }
+}
+
+fn no_column(file: &SourceFile, name: &str, columns: &[Column]) -> DatasetError {
+    let columns = listing(columns.iter().map(|column| column.name.as_str()));
+    DatasetError::NoColumn { file: name_of(file), column: name.to_owned(), columns }
 }
 
 /// Names for an error message: quoted, cut at 60 characters, at most 20 of them.
@@ -61,6 +166,7 @@ pub(super) fn listing<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::local_file;
     use super::*;
 
     fn columns(names: &[(&str, bool)]) -> Vec<Column> {
@@ -68,27 +174,51 @@ mod tests {
     }
 
     #[test]
-    fn rules() {
-        let check = |asked: Option<&str>, names: &[(&str, bool)], expected: Result<&str, &str>| {
-            let chosen = choose(Path::new("f"), asked, &columns(names)).map_err(|error| error.to_string());
-            match expected {
-                Ok(column) => assert_eq!(chosen.as_deref(), Ok(column), "{names:?}"),
-                Err(part) => {
-                    assert!(chosen.as_ref().is_err_and(|e| e.contains(part)), "{names:?}: {chosen:?}")
-                }
+    fn rules_for_local_files() {
+        let check = |names: &[(&str, bool)], expected: Result<&str, &str>| {
+            let chosen = choose_local(&local_file("f.jsonl"), &columns(names));
+            match (chosen.map_err(|error| error.to_string()), expected) {
+                (Ok(chosen), Ok(column)) => assert_eq!(chosen.names, [column], "{names:?}"),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{names:?}: {error}"),
+                (chosen, _) => panic!("{names:?}: {chosen:?}"),
             }
         };
-        check(None, &[("id", true), ("text", true)], Ok("text"));
-        check(None, &[("content", true), ("sentence", true)], Ok("sentence"));
-        check(None, &[("text", false), ("body", true)], Ok("body"));
-        check(None, &[("id", false), ("review", true)], Ok("review"));
-        check(None, &[("a", true), ("b", true)], Err("\"a\", \"b\""));
-        check(None, &[("id", false)], Err("has no column \"text\"; its columns are \"id\""));
-        check(Some("b"), &[("a", true), ("b", false)], Ok("b"));
-        check(
-            Some("c"),
-            &[("a", true), ("b", true)],
-            Err("has no column \"c\"; its columns are \"a\", \"b\""),
-        );
+        check(&[("id", true), ("text", true)], Ok("text"));
+        check(&[("content", true), ("sentence", true)], Ok("sentence"));
+        check(&[("text", false), ("body", true)], Ok("body"));
+        check(&[("id", false), ("review", true)], Ok("review"));
+        check(&[("a", true), ("b", true)], Err("\"a\", \"b\""));
+        check(&[("id", false)], Err("has no column \"text\"; its columns are \"id\""));
+        let asked = require(&local_file("f.csv"), "c", &columns(&[("a", true), ("b", true)]));
+        let message = asked.expect_err("there is no c").to_string();
+        assert!(message.contains("has no column \"c\"; its columns are \"a\", \"b\""), "{message}");
+        assert!(require(&local_file("f.csv"), "b", &columns(&[("b", false)])).is_ok());
+    }
+
+    #[test]
+    fn rules_for_hub_files() {
+        let check = |names: &[(&str, bool)], expected: &[&str]| {
+            let chosen = choose_known(&columns(names)).map_or(Vec::new(), |columns| columns.names);
+            assert_eq!(chosen, expected, "{names:?}");
+        };
+        check(&[("title", true), ("text", true)], &["text"]);
+        check(&[("text", false), ("sentence", true)], &["sentence"]);
+        check(&[("sentence1", true), ("query", true)], &["query"]);
+        check(&[("sentence2", true), ("sentence1", true)], &["sentence1", "sentence2"]);
+        check(&[("review", true)], &[]);
+        let beside = [
+            ("id", true),
+            ("doc_id", true),
+            ("Label_text", true),
+            ("lang", true),
+            ("meta.url", true),
+            ("review", true),
+            ("n", false),
+        ];
+        assert_eq!(candidates(&columns(&beside)), ["review"]);
+        let measured = |n_texts, n_chars| ("a".to_owned(), Lengths { n_texts, n_chars });
+        let choose = |measured| choose_long(&local_file("f.csv"), &columns(&[("a", true)]), &[measured]);
+        assert_eq!(choose(measured(2, 20)).expect("long enough").names, ["a"]);
+        assert!(choose(measured(2, 19)).is_err() && choose(measured(0, 0)).is_err());
     }
 }

@@ -5,8 +5,11 @@ use std::io::{self, Read};
 use ::csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
 use super::column::{self, Column};
+use super::error::At;
 use super::lines::utf8;
-use super::reader::{Content, Row};
+use super::opener::name_of;
+use super::rows::{Cell, Content, Row};
+use super::source::{Columns, SourceFile};
 use super::stream::ByteStream;
 use super::{BadRow, DatasetError, ReadLimits};
 
@@ -17,19 +20,20 @@ const BUFFER_BYTES: usize = 8 << 10;
 pub(super) struct Delimited {
     reader: ::csv::Reader<Metered>,
     limits: ReadLimits,
-    column: Option<String>,
-    column_idx: usize,
-    n_columns: usize,
+    header: Vec<Column>,
+    /// Places of the wanted columns in a record.
+    places: Vec<usize>,
     record: ByteRecord,
     n_read: u64,
 }
 
 impl Delimited {
-    /// Reads the header and finds the column in it.
-    pub(super) fn new(
+    /// Reads the header and finds the columns in it.
+    pub(super) fn open(
         stream: ByteStream,
         delimiter: u8,
-        asked: Option<&str>,
+        source: &SourceFile,
+        wanted: Option<&Columns>,
         limits: ReadLimits,
     ) -> Result<Self, DatasetError> {
         let metered = Metered { stream, budget: 0 };
@@ -38,14 +42,16 @@ impl Delimited {
         let mut this = Self {
             reader: builder.from_reader(metered),
             limits,
-            column: None,
-            column_idx: 0,
-            n_columns: 0,
+            header: Vec::new(),
+            places: Vec::new(),
             record: ByteRecord::new(),
             n_read: 0,
         };
         if this.read_record()? {
-            this.take_header(asked)?;
+            this.take_header(source)?;
+            for name in wanted.iter().flat_map(|columns| &columns.names) {
+                this.places.push(this.place(source, name)?);
+            }
         }
         Ok(this)
     }
@@ -54,8 +60,9 @@ impl Delimited {
         &mut self.reader.get_mut().stream
     }
 
-    pub(super) fn column(&self) -> Option<&str> {
-        self.column.as_deref()
+    /// The columns that there are; none in an empty file.
+    pub(super) fn header(&self) -> &[Column] {
+        &self.header
     }
 
     pub(super) fn next_row(&mut self) -> Result<Option<Row>, DatasetError> {
@@ -68,52 +75,54 @@ impl Delimited {
         let limit = u64::from(self.limits.record_bytes_max);
         let content = if bytes > limit {
             Content::Bad(BadRow::TooLong { bytes, limit_name: "record_bytes_max", limit })
-        } else if self.record.len() != self.n_columns {
-            Content::Bad(BadRow::FieldCount { found: self.record.len(), expected: self.n_columns })
+        } else if self.record.len() != self.header.len() {
+            Content::Bad(BadRow::FieldCount { found: self.record.len(), expected: self.header.len() })
         } else {
-            utf8(&self.record[self.column_idx])
-                .map_or_else(Content::Bad, |text| Content::One(text.to_owned()))
+            let cell = |place: &usize| utf8(&self.record[*place]).map(|text| Cell::Text(text.to_owned()));
+            let cells: Result<Vec<Cell>, BadRow> = self.places.iter().map(cell).collect();
+            cells.map_or_else(Content::Bad, Content::Cells)
         };
-        Ok(Some(Row { row: self.n_read - 1, line, content }))
+        Ok(Some(Row { row: self.n_read - 1, at: At::Line(line), content }))
     }
 
-    fn take_header(&mut self, asked: Option<&str>) -> Result<(), DatasetError> {
-        let path = self.reader.get_ref().stream.path().to_owned();
-        let mut columns = Vec::new();
+    fn take_header(&mut self, source: &SourceFile) -> Result<(), DatasetError> {
         for field in &self.record {
-            let name =
-                utf8(field).map_err(|reason| DatasetError::Row { path: path.clone(), line: 1, reason })?;
-            columns.push(Column { name: name.to_owned(), is_text: true });
+            let name = utf8(field).map_err(|reason| DatasetError::Row {
+                file: name_of(source),
+                at: At::Line(1),
+                reason,
+            })?;
+            self.header.push(Column { name: name.to_owned(), is_text: true });
         }
-        let chosen = column::choose(&path, asked, &columns)?;
-        let mut places = columns.iter().enumerate().filter(|(_, column)| column.name == chosen);
-        let (Some((column_idx, _)), None) = (places.next(), places.next()) else {
-            let columns = column::listing(columns.iter().map(|column| column.name.as_str()));
-            return Err(DatasetError::AmbiguousColumn { path, columns });
-        };
-        self.column_idx = column_idx;
-        self.n_columns = columns.len();
-        self.column = Some(chosen);
         Ok(())
+    }
+
+    fn place(&self, source: &SourceFile, name: &str) -> Result<usize, DatasetError> {
+        column::require(source, name, &self.header)?;
+        let mut places = self.header.iter().enumerate().filter(|(_, column)| column.name == name);
+        match (places.next(), places.next()) {
+            (Some((place, _)), None) => Ok(place),
+            _ => {
+                let columns = column::listing(self.header.iter().map(|column| column.name.as_str()));
+                Err(DatasetError::AmbiguousColumn { file: name_of(source), columns })
+            }
+        }
     }
 
     fn read_record(&mut self) -> Result<bool, DatasetError> {
         let line = self.reader.position().line();
         self.reader.get_mut().budget = u64::from(self.limits.record_bytes_max) + BUFFER_BYTES as u64;
         self.reader.read_byte_record(&mut self.record).map_err(|error| {
-            let path = self.reader.get_ref().stream.path().to_owned();
+            let stream = &self.reader.get_ref().stream;
             let source = match error.into_kind() {
                 ErrorKind::Io(source) => source,
                 other => io::Error::other(format!("{other:?}")),
             };
             if source.get_ref().is_some_and(|inner| inner.is::<BudgetSpent>()) {
-                return DatasetError::RecordTooLong {
-                    path,
-                    line,
-                    limit: self.limits.record_bytes_max.into(),
-                };
+                let limit = self.limits.record_bytes_max.into();
+                return DatasetError::RecordTooLong { file: stream.name(), at: At::Line(line), limit };
             }
-            self.reader.get_ref().stream.typed(source)
+            stream.typed(source)
         })
     }
 }

@@ -1,15 +1,35 @@
 //! What can be wrong with a dataset, and with one row of it.
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
 
-use super::READER_VERSION;
+use super::{KNOWN_ENDINGS, READER_VERSION};
+use crate::failure::FailureClass;
+use crate::hub::HubError;
+
+/// Where in a file something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// A line, from 1.
+    Line(u64),
+    /// A row of a file without lines, from 0 as Parquet tools count.
+    Row(u64),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Row(row) => write!(f, "row {row}"),
+        }
+    }
+}
 
 /// What makes one row of a file unusable; with `bad_rows = "skip"` it is counted and left out.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BadRow {
     /// The bytes are not UTF-8.
-    #[error("not UTF-8 at byte {at} of the line")]
+    #[error("not UTF-8 at byte {at}")]
     NotUtf8 {
         /// Position of the first faulty byte, from 1.
         at: usize,
@@ -53,6 +73,12 @@ pub enum BadRow {
         /// The column wanted.
         column: String,
     },
+    /// The columns of a file have different lengths.
+    #[error("column {column:?} has no such row, another column has")]
+    ColumnEnds {
+        /// The shorter column.
+        column: String,
+    },
     /// A record with more or fewer fields than the header.
     #[error("{found} fields where the header has {expected}")]
     FieldCount {
@@ -63,115 +89,218 @@ pub enum BadRow {
     },
 }
 
-/// Why a dataset gives no texts. Each is the user's to mend: no retry helps.
+/// Why a dataset gives no texts. Each but some of [`DatasetError::Hub`] is the user's to mend: no retry helps.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// A name that needs the hub.
-    #[error(
-        "dataset {name:?} is not available yet; use file:PATH with a .txt, .jsonl, .csv or .tsv file \
-         (each also .gz or .zst)"
-    )]
+    #[error("dataset {name:?} is not available yet; use file:PATH with a file that ends in {KNOWN_ENDINGS}")]
     NotAvailable {
         /// The name as typed.
         name: String,
     },
+    /// A path without `file:` in front.
+    #[error("dataset {name:?} looks like a path; write file:{name}")]
+    NoScheme {
+        /// The name as typed.
+        name: String,
+    },
+    /// `file:` with something wrong after it.
+    #[error("dataset {name:?} is malformed: {reason}; write file:PATH or file:PATH#column")]
+    Malformed {
+        /// The name as typed.
+        name: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// An ending that no reader knows.
+    #[error("dataset {name:?} has an unknown ending; known are {KNOWN_ENDINGS}")]
+    UnknownFormat {
+        /// The name as typed.
+        name: String,
+    },
     /// The file cannot be opened or read.
-    #[error("{} cannot be read; check the path and its permissions", path.display())]
+    #[error("{file} cannot be read; check the path and its permissions")]
     Io {
         /// The file.
-        path: PathBuf,
+        file: String,
         /// What the system said.
         #[source]
         source: io::Error,
     },
     /// A folder, a pipe or a device.
-    #[error("{} is not a regular file; name a file", path.display())]
+    #[error("{file} is not a regular file; name a file")]
     NotAFile {
         /// What was named.
-        path: PathBuf,
+        file: String,
     },
     /// Compressed data that does not decompress.
-    #[error("{} is damaged: it does not decompress as its ending says; fetch or make it again", path.display())]
+    #[error("{file} is damaged: it does not decompress as its ending says; fetch or make it again")]
     Damaged {
         /// The file.
-        path: PathBuf,
+        file: String,
         /// What the decompressor said.
         #[source]
         source: io::Error,
     },
     /// More decompressed data than allowed.
     #[error(
-        "{} holds more than {limit} bytes decompressed; raise data.decompressed_bytes_max if that is meant",
-        path.display()
+        "{file} holds more than {limit} bytes decompressed; raise data.decompressed_bytes_max if that is meant"
     )]
     TooLarge {
         /// The file.
-        path: PathBuf,
+        file: String,
         /// The value of the setting.
         limit: u64,
     },
     /// A record without an end in sight.
     #[error(
-        "{}, line {line}: the record that starts here is longer than data.record_bytes_max = {limit} bytes; \
-         close an open quote or raise the limit",
-        path.display()
+        "{file}, {at}: the record that starts here is longer than data.record_bytes_max = {limit} bytes; \
+         close an open quote or raise the limit"
     )]
     RecordTooLong {
         /// The file.
-        path: PathBuf,
-        /// Where the record starts, from 1.
-        line: u64,
+        file: String,
+        /// Where the record starts.
+        at: At,
         /// The value of the setting.
         limit: u64,
     },
     /// An unusable row, and the settings say that this is an error.
-    #[error("{}, line {line}: {reason}; mend it, or leave such rows out with data.bad_rows = \"skip\"", path.display())]
+    #[error("{file}, {at}: {reason}; mend it, or leave such rows out with data.bad_rows = \"skip\"")]
     Row {
         /// The file.
-        path: PathBuf,
-        /// Where the row starts, from 1.
-        line: u64,
+        file: String,
+        /// Where the row starts.
+        at: At,
         /// What is wrong with it.
         reason: BadRow,
     },
     /// A column that the file does not have.
-    #[error("{} has no column {column:?}; its columns are {columns}", path.display())]
+    #[error("{file} has no column {column:?}; its columns are {columns}")]
     NoColumn {
         /// The file.
-        path: PathBuf,
+        file: String,
         /// The column asked for.
         column: String,
         /// The columns that are there, as a list for reading.
         columns: String,
     },
+    /// A column that holds something else.
+    #[error("{file}: column {column:?} holds neither strings nor lists of strings; name another")]
+    NotTextColumn {
+        /// The file.
+        file: String,
+        /// The column asked for.
+        column: String,
+    },
     /// No rule says which column holds the text.
     #[error(
-        "{}: it is not clear which column holds the text; name one as file:PATH#column out of {columns}",
-        path.display()
+        "{file}: it is not clear which column holds the text; name one as file:PATH#column out of {columns}"
     )]
     AmbiguousColumn {
         /// The file.
-        path: PathBuf,
+        file: String,
         /// The columns that could be meant, as a list for reading.
         columns: String,
     },
+    /// No column of a hub file looks like text.
+    #[error(
+        "{file} has no column of texts that are 10 characters long on average; name its columns out of {columns}"
+    )]
+    NoLongColumn {
+        /// The file.
+        file: String,
+        /// The columns that are there, as a list for reading.
+        columns: String,
+    },
+    /// JSON whose structure ends or breaks off.
+    #[error("{file}, {at}: the JSON document breaks off: {reason}; fetch or make it again")]
+    BrokenJson {
+        /// The file.
+        file: String,
+        /// Where.
+        at: At,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Parquet that contradicts itself.
+    #[error("{file} is not readable parquet: {reason}; fetch or make it again")]
+    BrokenParquet {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The hub gave no answer, or none that can be believed.
+    #[error("{file} cannot be read from the hub")]
+    Hub {
+        /// The file.
+        file: String,
+        /// What the hub said.
+        #[source]
+        source: Box<HubError>,
+    },
+    /// A hub file where no hub is at hand.
+    #[error(
+        "{file} lies on a hub, which this process was started without; run it where the hub can be reached"
+    )]
+    NoHub {
+        /// The file.
+        file: String,
+    },
+    /// The repository has no such file at that commit.
+    #[error("{file} does not exist; resolve the job again")]
+    NotInRepo {
+        /// The file.
+        file: String,
+    },
+    /// A pattern that cannot be one.
+    #[error("file pattern {pattern:?} is malformed: {reason}; write for example data/*.jsonl")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A pattern that no file matches.
+    #[error("no file matches {pattern:?}; check the path")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A pattern that would mean walking a whole disk.
+    #[error("{pattern:?} means looking at more than {limit} files and folders; name a folder closer to them")]
+    TooManyFiles {
+        /// The pattern.
+        pattern: String,
+        /// How many are looked at.
+        limit: usize,
+    },
     /// Nothing was left after skipping.
-    #[error("{} holds no texts ({n_blank} blank and {n_bad} unusable rows were skipped); name a file with texts", path.display())]
+    #[error(
+        "{file} holds no texts ({n_blank} blank and {n_bad} unusable rows were skipped); name a file with texts"
+    )]
     NoTexts {
         /// The file.
-        path: PathBuf,
+        file: String,
         /// Rows of white space only.
         n_blank: u64,
         /// Unusable rows.
         n_bad: u64,
     },
     /// The file is not the one that was surveyed.
-    #[error("{} has changed since the job was planned ({what}); restore it, or submit the job again", path.display())]
+    #[error("{file} has changed since the job was planned ({what}); restore it, or submit the job again")]
     Changed {
         /// The file.
-        path: PathBuf,
+        file: String,
         /// What differs.
         what: String,
+    },
+    /// A file of unknown content in a plan that has to be carried out.
+    #[error("{file} was planned without a digest; survey local files first")]
+    Unpinned {
+        /// The file.
+        file: String,
     },
     /// A spec from a program with another reader.
     #[error(
@@ -181,4 +310,14 @@ pub enum DatasetError {
         /// The version in the spec.
         found: u32,
     },
+}
+
+impl DatasetError {
+    /// What the failure means for an attempt: only what the hub said may pass.
+    pub fn failure_class(&self) -> FailureClass {
+        match self {
+            Self::Hub { source, .. } => source.failure_class(),
+            _ => FailureClass::Reject,
+        }
+    }
 }

@@ -74,7 +74,7 @@ pub enum FilesError {
         commit: String,
         /// What was said of the branch with conversions.
         #[source]
-        source: HubError,
+        source: Box<HubError>,
     },
     /// No file that can be read, and nothing in the conversion.
     #[error(

@@ -1,6 +1,7 @@
 //! `.txt`: one text a line, split at `\n` only, nothing trimmed.
 
-use super::reader::{Content, Row};
+use super::error::At;
+use super::rows::{Cell, Content, Row};
 use super::stream::{ByteStream, Line};
 use super::{BadRow, DatasetError};
 
@@ -35,13 +36,12 @@ impl Lines {
                 limit_name: "text_bytes_max",
                 limit: self.text_bytes_max.into(),
             }),
-            Some(Line::Whole) => {
-                utf8(&self.line).map_or_else(Content::Bad, |text| Content::One(text.to_owned()))
-            }
+            Some(Line::Whole) => utf8(&self.line)
+                .map_or_else(Content::Bad, |text| Content::Cells(vec![Cell::Text(text.to_owned())])),
         };
         self.n_carriage_returns += u64::from(self.line.ends_with(b"\r"));
         self.n_read += 1;
-        Ok(Some(Row { row: self.n_read - 1, line: self.n_read, content }))
+        Ok(Some(Row { row: self.n_read - 1, at: At::Line(self.n_read), content }))
     }
 }
 

@@ -1,132 +1,84 @@
-//! One pass over a file: the survey that pins it, and the reading that gives its texts.
+//! The texts of a plan: files in the order of its selection, rows in order, each text with its origin.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::vec;
 
-use super::delimited::Delimited;
-use super::jsonl::Jsonl;
-use super::lines::Lines;
-use super::stream::ByteStream;
-use super::{
-    BadRow, Compression, DatasetError, DatasetName, Format, READER_VERSION, ReadLimits, ReadSettings,
-    TextsSpec,
-};
-use crate::id::Digest;
-use crate::model::PinnedFile;
+use super::content::{self, HashingFile};
+use super::error::At;
+use super::opener::{FileOpener, name_of};
+use super::rows::{Cell, Content, Rows, choose_columns};
+use super::selection::{self, Entry, Fingerprint, Leg, Pool};
+use super::source::{Columns, Place, SourceFile};
+use super::{BadRow, DatasetError, Format, READER_VERSION, Sampling, TextsPlan, TextsSpec};
+use crate::hub::ContentId;
+use crate::seed::RowKeys;
 use crate::texts::Text;
 
-/// What a file holds, found by reading it once.
+/// Warnings that are kept: a dataset may have thousands of files.
+const WARNINGS_MAX: usize = 20;
+
+/// A shuffle of Parquet alone first looks at an eighth more rows than it needs texts, and at so many more: some are blank.
+const SPARE_ROWS: usize = 64;
+
+/// Rows whose keys are made before anything is read: more than that, and everything is read instead.
+const KEYED_ROWS_MAX: u64 = 1 << 32;
+
+/// What a dataset holds, found by reading it once.
 #[derive(Clone, Debug)]
 pub struct Survey {
-    /// The texts, pinned.
+    /// The texts, counted; local files with their content and, where they were read, with their columns.
     pub spec: TextsSpec,
-    /// Rows of white space only that were passed over before the last text taken.
-    pub n_blank: u64,
-    /// Unusable rows that were passed over; 0 unless `skip_bad_rows`.
-    pub n_bad: u64,
-    /// Texts left out because they were there before; 0 unless `dedupe`.
-    pub n_duplicates: u64,
-    /// Bytes of the texts taken.
-    pub n_bytes: u64,
+    /// What was counted beside the texts.
+    pub tally: Tally,
+    /// The columns read of each file; none for `.txt`, and where nothing of a file was read.
+    pub columns: Vec<Option<Columns>>,
     /// What a person should hear, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Reads the file behind `name` once, front to back: which texts it gives, its size and its digest.
+/// Reads what `plan` speaks of: which texts it gives, and what its local files are.
 ///
-/// Decompression stops at the last text wanted, the rest of the file is only digested.
-pub fn survey(name: &DatasetName, settings: &ReadSettings) -> Result<Survey, DatasetError> {
-    let DatasetName::File(name) = name else {
-        return Err(DatasetError::NotAvailable { name: name.to_string() });
-    };
-    let (format, compression) = name.kind();
-    let mut reader = TextReader::open(name.path(), (format, compression), name.column(), *settings, None)?;
+/// Decompression stops at the last text wanted, the rest of a local file is only digested. A hub file of which a prefix
+/// was read has been verified by nobody.
+pub fn survey(mut plan: TextsPlan, files: &dyn FileOpener) -> Result<Survey, DatasetError> {
+    let mut reader = TextReader::open(plan.clone(), None, files)?;
     for text in reader.by_ref() {
         text?;
     }
-    let (size, sha256) = reader.rows.stream_mut().finish()?;
     let tally = reader.tally;
-    let path_hint = std::path::absolute(name.path())
-        .map_err(|source| DatasetError::Io { path: name.path().into(), source })?;
     if tally.n_texts == 0 {
-        return Err(DatasetError::NoTexts {
-            path: name.path().into(),
-            n_blank: tally.n_blank,
-            n_bad: tally.n_bad,
-        });
+        let file = match &plan.files[..] {
+            [only] => name_of(only),
+            _ => plan.dataset,
+        };
+        return Err(DatasetError::NoTexts { file, n_blank: tally.n_blank, n_bad: tally.n_bad });
     }
-    let spec = TextsSpec {
-        dataset: name.to_string(),
-        file: PinnedFile { name: name.path().display().to_string(), size, sha256 },
-        path_hint,
-        format,
-        compression,
-        column: reader.rows.column().map(str::to_owned),
-        settings: *settings,
-        reader_version: READER_VERSION,
-        n_texts: tally.n_texts,
-    };
-    let warnings = reader.warnings();
-    let Tally { n_blank, n_bad, n_duplicates, n_bytes, .. } = tally;
-    Ok(Survey { spec, n_blank, n_bad, n_duplicates, n_bytes, warnings })
+    let (columns, warnings) = (reader.columns().to_vec(), reader.warnings().to_vec());
+    for ((file, content), columns) in plan.files.iter_mut().zip(&reader.contents).zip(&columns) {
+        if matches!(file.place, Place::Local { .. }) {
+            file.content.clone_from(content);
+            // The same texts have the same key, whether their column was named or found.
+            file.columns.clone_from(columns);
+        }
+    }
+    Ok(Survey { spec: TextsSpec { plan, n_texts: tally.n_texts }, tally, columns, warnings })
 }
 
-/// The texts of `spec`, in file order, out of the file at `path`.
+/// The texts of `plan`.
 ///
-/// The iterator ends after `n_texts` texts, and only if the whole file has the size and the digest of the spec:
-/// what it gave is valid once it has returned `None`. A file with another content gives
-/// [`DatasetError::Changed`], whatever else is wrong with it.
-pub fn read_texts(spec: &TextsSpec, path: &Path) -> Result<TextReader, DatasetError> {
-    if spec.reader_version != READER_VERSION {
-        return Err(DatasetError::OtherReader { found: spec.reader_version });
+/// What the iterator gave is valid once it has returned `None`: local files have been read to their ends by then, whatever
+/// was wanted of them, and have the content of the plan, and there were `n_texts` texts, where that is given. A file with
+/// another content gives [`DatasetError::Changed`], whatever else is wrong with it. A hub file that was read to its end has
+/// the content of the plan; of one that was left before, or of Parquet, the bytes read are as the hub gave them.
+pub fn read_texts<'a>(
+    plan: &TextsPlan,
+    n_texts: Option<u32>,
+    files: &'a dyn FileOpener,
+) -> Result<TextReader<'a>, DatasetError> {
+    if let Some(file) = plan.unpinned() {
+        return Err(DatasetError::Unpinned { file: name_of(file) });
     }
-    let found =
-        std::fs::metadata(path).map_err(|source| DatasetError::Io { path: path.into(), source })?.len();
-    if found != spec.file.size {
-        let what = format!("{found} bytes instead of {}", spec.file.size);
-        return Err(DatasetError::Changed { path: path.into(), what });
-    }
-    let kind = (spec.format, spec.compression);
-    let expected = Expected { size: spec.file.size, sha256: spec.file.sha256, n_texts: spec.n_texts };
-    TextReader::open(path, kind, spec.column.as_deref(), spec.settings, Some(expected))
-}
-
-/// An iterator over the texts of a file. Ends for good after its first error.
-pub struct TextReader {
-    rows: Rows,
-    settings: ReadSettings,
-    expected: Option<Expected>,
-    /// The first 16 bytes of the digest of every text taken; empty unless texts are deduplicated.
-    seen: HashSet<[u8; 16]>,
-    /// Texts of the row read last that are still to be given.
-    pending: vec::IntoIter<String>,
-    pending_row: u64,
-    tally: Tally,
-    first_bad: Option<(u64, BadRow)>,
-    done: bool,
-}
-
-/// A row of a file.
-pub(super) struct Row {
-    /// Line (`.txt`, `.jsonl`) or record after the header (`.csv`, `.tsv`), from 0.
-    pub(super) row: u64,
-    /// The line of the file at which it starts, from 1, for messages.
-    pub(super) line: u64,
-    pub(super) content: Content,
-}
-
-/// What a row holds.
-pub(super) enum Content {
-    One(String),
-    Many(Vec<String>),
-    Bad(BadRow),
-}
-
-struct Expected {
-    size: u64,
-    sha256: Digest,
-    n_texts: u32,
+    TextReader::open(plan.clone(), n_texts, files)
 }
 
 /// What a reader has counted.
@@ -134,144 +86,217 @@ struct Expected {
 pub struct Tally {
     /// Texts given.
     pub n_texts: u32,
-    /// Rows of white space only that were passed over.
+    /// Texts of white space only, and empty cells, that were passed over; a shuffle looks at more rows than it takes.
     pub n_blank: u64,
-    /// Unusable rows that were passed over.
+    /// Unusable rows that were passed over; 0 unless they are skipped.
     pub n_bad: u64,
-    /// Texts left out because they were there before.
+    /// Texts equal to an earlier one, or in a shuffle to one with a smaller key: left out with `dedupe`, else only counted.
     pub n_duplicates: u64,
     /// Bytes of the texts given.
     pub n_bytes: u64,
 }
 
-impl TextReader {
+/// An iterator over the texts of a plan. Ends for good after its first error.
+pub struct TextReader<'a> {
+    source: Source<'a>,
+    n_texts: Option<u32>,
+    legs: VecDeque<Leg>,
+    /// The texts that a shuffle has picked, by file: rows and places in them.
+    picks: Option<BTreeMap<u32, BTreeSet<(u64, u32)>>>,
+    open: Option<OpenFile<'a>>,
+    /// Texts of the row read last that are still to be given.
+    pending: vec::IntoIter<(u16, String)>,
+    pending_row: u64,
+    /// Fingerprints of the texts given.
+    seen: HashSet<Fingerprint>,
+    tally: Tally,
+    contents: Vec<Option<ContentId>>,
+    done: bool,
+}
+
+/// The files of a plan, and what is known of them.
+struct Source<'a> {
+    plan: TextsPlan,
+    files: &'a dyn FileOpener,
+    columns: Vec<Option<Columns>>,
+    warnings: Vec<String>,
+    n_warnings: usize,
+    /// The file opened last.
+    current: Option<u32>,
+}
+
+/// The texts of a row, each with the place of its column.
+type RowTexts = Vec<(u16, String)>;
+
+/// A file that is read.
+struct OpenFile<'a> {
+    file: u32,
+    rows: Rows<'a>,
+    joined: bool,
+    n_bad: u64,
+    first_bad: Option<(At, BadRow)>,
+}
+
+impl<'a> TextReader<'a> {
     /// What has been counted so far.
     pub fn tally(&self) -> Tally {
         self.tally
     }
 
-    fn open(
-        path: &Path,
-        (format, compression): (Format, Compression),
-        column: Option<&str>,
-        settings: ReadSettings,
-        expected: Option<Expected>,
-    ) -> Result<Self, DatasetError> {
-        let limits = settings.limits;
-        let stream = ByteStream::open(path, compression, limits.decompressed_bytes_max)?;
-        let rows = Rows::new(stream, format, column, limits)?;
+    /// The columns of each file that was read so far; none for `.txt`.
+    pub fn columns(&self) -> &[Option<Columns>] {
+        &self.source.columns
+    }
+
+    /// What a person should hear of the files that have been left, one sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.source.warnings
+    }
+
+    fn open(plan: TextsPlan, n_texts: Option<u32>, files: &'a dyn FileOpener) -> Result<Self, DatasetError> {
+        if plan.reader_version != READER_VERSION {
+            return Err(DatasetError::OtherReader { found: plan.reader_version });
+        }
+        let settings = plan.settings;
+        let n_files = u32::try_from(plan.files.len()).unwrap_or(u32::MAX);
+        let (columns, contents) = (vec![None; plan.files.len()], vec![None; plan.files.len()]);
         Ok(Self {
-            rows,
-            settings,
-            expected,
-            seen: HashSet::new(),
+            legs: selection::legs(settings.sampling, n_files, settings.num_samples),
+            source: Source { columns, files, warnings: Vec::new(), n_warnings: 0, current: None, plan },
+            n_texts,
+            picks: None,
+            open: None,
             pending: Vec::new().into_iter(),
             pending_row: 0,
+            seen: HashSet::new(),
             tally: Tally::default(),
-            first_bad: None,
+            contents,
             done: false,
         })
     }
 
     fn next_text(&mut self) -> Result<Option<Text>, DatasetError> {
-        while self.tally.n_texts < self.settings.num_samples {
-            let Some(text) = self.pending.next() else {
-                let Some(row) = self.rows.next_row()? else {
-                    return Ok(None);
-                };
-                self.take_row(row)?;
+        if let (Sampling::Shuffle { seed }, None) = (self.source.plan.settings.sampling, &self.picks) {
+            self.picks = Some(self.source.pick(seed, &mut self.tally)?);
+        }
+        while let Some(leg) = self.legs.front() {
+            if leg.quota == 0 {
+                self.next_leg()?;
                 continue;
-            };
-            if text.trim().is_empty() {
-                self.tally.n_blank += 1;
-            } else if self.settings.dedupe && !self.seen.insert(fingerprint(&text)) {
-                self.tally.n_duplicates += 1;
-            } else {
-                self.tally.n_texts += 1;
-                self.tally.n_bytes += text.len() as u64;
-                return Ok(Some(Text { row: self.pending_row, text }));
+            }
+            match self.pending.next() {
+                Some((column, text)) => {
+                    if let Some(text) = self.take(column, text) {
+                        return Ok(Some(text));
+                    }
+                }
+                None if self.open.is_some() => self.next_row()?,
+                None => self.next_file()?,
             }
         }
         Ok(None)
     }
 
-    fn take_row(&mut self, row: Row) -> Result<(), DatasetError> {
-        let texts = match row.content {
-            Content::One(text) => vec![text],
-            Content::Many(texts) => texts,
-            Content::Bad(reason) => return self.pass_over(row.line, reason),
-        };
-        let limit = u64::from(self.settings.limits.text_bytes_max);
-        if let Some(bytes) = texts.iter().map(|text| text.len() as u64).find(|bytes| *bytes > limit) {
-            return self.pass_over(row.line, BadRow::TooLong { bytes, limit_name: "text_bytes_max", limit });
+    /// Leaves the leg that has all its texts, or has run dry.
+    fn next_leg(&mut self) -> Result<(), DatasetError> {
+        self.pending = Vec::new().into_iter();
+        self.legs.pop_front();
+        self.close()
+    }
+
+    fn next_file(&mut self) -> Result<(), DatasetError> {
+        let Some(leg) = self.legs.front_mut() else { return Ok(()) };
+        match leg.files.pop_front() {
+            None => leg.quota = 0,
+            Some(file) => {
+                let is_wanted = self.picks.as_ref().is_none_or(|picks| picks.contains_key(&file));
+                self.open = if is_wanted { Some(self.source.open(file)?) } else { None };
+            }
         }
+        Ok(())
+    }
+
+    fn next_row(&mut self) -> Result<(), DatasetError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let mut picked = None;
+        if let Some(picks) = &mut self.picks {
+            let Some((row, _)) = picks.get(&open.file).and_then(BTreeSet::first) else {
+                return self.close();
+            };
+            open.rows.skip_to(*row);
+            picked = Some(picks);
+        }
+        // The rows of a shuffle were counted when it was made.
+        let mut counted = Tally::default();
+        let tally = if picked.is_some() { &mut counted } else { &mut self.tally };
+        let Some((row, texts)) = self.source.next_texts(open, tally)? else {
+            return self.close();
+        };
+        let texts = match picked.and_then(|picks| picks.get_mut(&open.file)) {
+            None => texts,
+            Some(picks) => {
+                let is_picked = |(place, text)| picks.remove(&(row, place)).then_some(text);
+                (0..).zip(texts).filter_map(is_picked).collect()
+            }
+        };
         self.pending = texts.into_iter();
-        self.pending_row = row.row;
+        self.pending_row = row;
         Ok(())
     }
 
-    fn pass_over(&mut self, line: u64, reason: BadRow) -> Result<(), DatasetError> {
-        if !self.settings.skip_bad_rows {
-            let path = self.rows.stream_mut().path().to_owned();
-            return Err(DatasetError::Row { path, line, reason });
+    /// A text that comes next, if it is one to give.
+    fn take(&mut self, column: u16, text: String) -> Option<Text> {
+        if text.trim().is_empty() {
+            self.tally.n_blank += 1;
+            return None;
         }
-        self.tally.n_bad += 1;
-        self.first_bad.get_or_insert((line, reason));
+        if !self.seen.insert(selection::fingerprint(&text)) {
+            self.tally.n_duplicates += 1;
+            if self.source.plan.settings.dedupe {
+                return None;
+            }
+        }
+        if let Some(leg) = self.legs.front_mut() {
+            leg.quota -= 1;
+        }
+        self.tally.n_texts += 1;
+        self.tally.n_bytes += text.len() as u64;
+        let file = self.open.as_ref().map_or(0, |open| open.file);
+        Some(Text { file, row: self.pending_row, column, text })
+    }
+
+    /// Leaves the file that is open.
+    fn close(&mut self) -> Result<(), DatasetError> {
+        if let Some(mut open) = self.open.take() {
+            let found = open.rows.finish()?;
+            if found.is_some() {
+                self.contents[open.file as usize] = found;
+            }
+            if self.picks.is_none() {
+                self.source.warn(&mut open);
+            }
+        }
         Ok(())
     }
 
-    /// Whether the file is the one that the spec speaks of; nothing where there is no spec yet.
-    fn verify(&mut self) -> Result<(), DatasetError> {
-        let Some(expected) = &self.expected else {
-            return Ok(());
-        };
-        let stream = self.rows.stream_mut();
-        let (size, sha256) = stream.finish()?;
-        let changed = |what| Err(DatasetError::Changed { path: stream.path().to_owned(), what });
-        if size != expected.size {
-            return changed(format!("{size} bytes instead of {}", expected.size));
-        }
-        if sha256 != expected.sha256 {
-            return changed(format!("sha256 {} instead of {}", sha256.short(), expected.sha256.short()));
-        }
-        Ok(())
-    }
-
+    /// Digests the local files that were not read by lines, and compares the number of texts.
     fn verify_end(&mut self) -> Result<(), DatasetError> {
-        self.verify()?;
-        match &self.expected {
-            Some(expected) if expected.n_texts != self.tally.n_texts => Err(DatasetError::Changed {
-                path: self.rows.stream_mut().path().to_owned(),
-                what: format!("{} texts instead of {}", self.tally.n_texts, expected.n_texts),
+        for (file, content) in self.source.plan.files.iter().zip(&mut self.contents) {
+            if content.is_none() && matches!(file.place, Place::Local { .. }) {
+                *content = digest(file, self.source.files)?;
+            }
+        }
+        match self.n_texts {
+            Some(expected) if expected != self.tally.n_texts => Err(DatasetError::Changed {
+                file: self.source.plan.dataset.clone(),
+                what: format!("{} texts instead of {expected}", self.tally.n_texts),
             }),
-            _ => Ok(()),
+            Some(_) | None => Ok(()),
         }
-    }
-
-    fn warnings(&mut self) -> Vec<String> {
-        let path = self.rows.stream_mut().path().display().to_string();
-        let mut warnings = Vec::new();
-        if self.rows.stream_mut().had_bom() {
-            warnings.push(format!("{path}: a byte order mark at the start was dropped"));
-        }
-        let n_carriage_returns = self.rows.n_carriage_returns();
-        if n_carriage_returns > 0 {
-            warnings.push(format!(
-                "{path}: {n_carriage_returns} lines end in a carriage return, which stays part of the text; \
-                 convert the file to \\n line ends if that is not meant"
-            ));
-        }
-        if let Some((line, reason)) = &self.first_bad {
-            let n_bad = self.tally.n_bad;
-            warnings.push(format!(
-                "{path}: {n_bad} unusable rows were skipped, the first at line {line}: {reason}"
-            ));
-        }
-        warnings
     }
 }
 
-impl Iterator for TextReader {
+impl Iterator for TextReader<'_> {
     type Item = Result<Text, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -281,329 +306,200 @@ impl Iterator for TextReader {
         let result = match self.next_text() {
             Ok(Some(text)) => return Some(Ok(text)),
             Ok(None) => self.verify_end(),
-            // Another content explains any error in it better than the error itself does.
-            Err(error) => self.verify().and(Err(error)),
+            Err(error) => Err(self.source.explain(error)),
         };
         self.done = true;
         result.err().map(Err)
     }
 }
 
-fn fingerprint(text: &str) -> [u8; 16] {
-    let digest = Digest::of(text.as_bytes()).0;
-    *digest.first_chunk().expect("a digest has 32 bytes")
-}
-
-/// The rows of a file of any format.
-enum Rows {
-    Lines(Lines),
-    Jsonl(Jsonl),
-    Delimited(Box<Delimited>),
-}
-
-impl Rows {
-    fn new(
-        stream: ByteStream,
-        format: Format,
-        column: Option<&str>,
-        limits: ReadLimits,
-    ) -> Result<Self, DatasetError> {
-        let delimited = |stream, delimiter| Delimited::new(stream, delimiter, column, limits).map(Box::new);
-        Ok(match format {
-            Format::Text => Self::Lines(Lines::new(stream, limits.text_bytes_max)),
-            Format::Jsonl => Self::Jsonl(Jsonl::new(stream, column, limits)),
-            Format::Csv => Self::Delimited(delimited(stream, b',')?),
-            Format::Tsv => Self::Delimited(delimited(stream, b'\t')?),
-            Format::Json | Format::Parquet => {
-                let source = std::io::ErrorKind::Unsupported.into();
-                return Err(DatasetError::Io { path: stream.path().to_owned(), source });
-            }
-        })
-    }
-
-    fn next_row(&mut self) -> Result<Option<Row>, DatasetError> {
-        match self {
-            Self::Lines(rows) => rows.next_row(),
-            Self::Jsonl(rows) => rows.next_row(),
-            Self::Delimited(rows) => rows.next_row(),
+impl<'a> Source<'a> {
+    fn open(&mut self, file: u32) -> Result<OpenFile<'a>, DatasetError> {
+        self.current = Some(file);
+        let source = &self.plan.files[file as usize];
+        let limits = self.plan.settings.limits;
+        let chosen = &mut self.columns[file as usize];
+        if chosen.is_none() {
+            *chosen = choose_columns(source, self.files, limits)?;
         }
+        let rows = Rows::open(source, self.files, chosen.as_ref(), limits)?;
+        let joined = chosen.as_ref().is_some_and(|columns| columns.joined);
+        Ok(OpenFile { file, rows, joined, n_bad: 0, first_bad: None })
     }
 
-    fn column(&self) -> Option<&str> {
-        match self {
-            Self::Lines(_) => None,
-            Self::Jsonl(rows) => rows.column(),
-            Self::Delimited(rows) => rows.column(),
-        }
-    }
-
-    fn n_carriage_returns(&self) -> u64 {
-        match self {
-            Self::Lines(rows) => rows.n_carriage_returns(),
-            Self::Jsonl(_) | Self::Delimited(_) => 0,
-        }
-    }
-
-    fn stream_mut(&mut self) -> &mut ByteStream {
-        match self {
-            Self::Lines(rows) => rows.stream_mut(),
-            Self::Jsonl(rows) => rows.stream_mut(),
-            Self::Delimited(rows) => rows.stream_mut(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    const SETTINGS: ReadSettings = ReadSettings {
-        num_samples: 1000,
-        dedupe: false,
-        skip_bad_rows: false,
-        limits: ReadLimits { text_bytes_max: 64, record_bytes_max: 256, decompressed_bytes_max: 100_000 },
-    };
-
-    struct File {
-        folder: tempfile::TempDir,
-        name: DatasetName,
-    }
-
-    impl File {
-        fn path(&self) -> &Path {
-            match &self.name {
-                DatasetName::File(name) => name.path(),
-                DatasetName::Hub(_) | DatasetName::Bucket(_) => unreachable!("files are read here"),
+    /// The texts of the next usable row, each with its column; none at the end of the file.
+    fn next_texts(
+        &self,
+        open: &mut OpenFile<'a>,
+        tally: &mut Tally,
+    ) -> Result<Option<(u64, RowTexts)>, DatasetError> {
+        let settings = &self.plan.settings;
+        while let Some(row) = open.rows.next_row()? {
+            let texts = match row.content {
+                Content::Cells(cells) => texts(cells, open.joined, settings.limits.text_bytes_max),
+                Content::Bad(reason) => Err(reason),
+            };
+            match texts {
+                Ok(texts) => return Ok(Some((row.row, texts))),
+                Err(reason) if settings.skip_bad_rows => {
+                    tally.n_bad += 1;
+                    open.n_bad += 1;
+                    open.first_bad.get_or_insert((row.at, reason));
+                }
+                Err(reason) => {
+                    let file = name_of(&self.plan.files[open.file as usize]);
+                    return Err(DatasetError::Row { file, at: row.at, reason });
+                }
             }
         }
+        Ok(None)
     }
 
-    fn file(ending: &str, bytes: &[u8]) -> File {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let (ending, column) =
-            ending.split_once('#').map_or((ending, String::new()), |(e, c)| (e, format!("#{c}")));
-        let path = folder.path().join(format!("f{ending}"));
-        std::fs::write(&path, bytes).expect("write the file");
-        let name = format!("file:{}{column}", path.display()).parse().expect("a valid name");
-        File { folder, name }
+    /// The first pass of a shuffle: where the texts with the smallest keys are.
+    fn pick(
+        &mut self,
+        seed: u64,
+        tally: &mut Tally,
+    ) -> Result<BTreeMap<u32, BTreeSet<(u64, u32)>>, DatasetError> {
+        if let Some(candidates) = self.candidates(seed)? {
+            let mut counted = Tally::default();
+            let pool = self.pool(seed, Some(&candidates), &mut counted)?;
+            if pool.is_full() {
+                *tally = counted;
+                return Ok(pool.picks());
+            }
+            self.warnings.clear();
+            self.n_warnings = 0;
+        }
+        let pool = self.pool(seed, None, tally)?;
+        Ok(pool.picks())
     }
 
-    /// Surveys and reads; texts and rows, and the survey.
-    fn read(
-        ending: &str,
-        bytes: &[u8],
-        settings: ReadSettings,
-    ) -> Result<(Vec<(u64, String)>, Survey), String> {
-        let file = file(ending, bytes);
-        let strip = |error: DatasetError| {
-            let source =
-                std::error::Error::source(&error).map_or(String::new(), |source| format!(" ({source})"));
-            format!("{error}{source}").replace(&file.folder.path().display().to_string(), "")
-        };
-        let survey = survey(&file.name, &settings).map_err(strip)?;
-        let texts: Result<Vec<Text>, DatasetError> =
-            read_texts(&survey.spec, &survey.spec.path_hint).and_then(Iterator::collect);
-        let texts = texts.map_err(strip)?;
-        assert_eq!(texts.len(), survey.spec.n_texts as usize);
-        assert_eq!(texts.iter().map(|t| t.text.len() as u64).sum::<u64>(), survey.n_bytes);
-        Ok((texts.into_iter().map(|text| (text.row, text.text)).collect(), survey))
+    /// The rows with the smallest keys, where all files say how many rows they have and not all of them are needed.
+    fn candidates(&self, seed: u64) -> Result<Option<BTreeMap<u32, BTreeSet<u64>>>, DatasetError> {
+        if self.plan.files.iter().any(|file| file.format != Format::Parquet) {
+            return Ok(None);
+        }
+        let mut n_rows = Vec::with_capacity(self.plan.files.len());
+        for file in &self.plan.files {
+            n_rows.push(super::parquet::n_rows(file, self.files)?);
+        }
+        let wanted = self.plan.settings.num_samples as usize;
+        let n = wanted + wanted / 8 + SPARE_ROWS;
+        let n_all = n_rows.iter().fold(0u64, |sum, rows| sum.saturating_add(*rows));
+        let is_worth_it = (n as u64 + 1..KEYED_ROWS_MAX).contains(&n_all);
+        Ok(is_worth_it.then(|| selection::smallest_rows(seed, &n_rows, n)))
     }
 
-    fn check(ending: &str, bytes: &[u8], settings: ReadSettings, expected: &[(u64, &str)]) -> Survey {
-        let (texts, survey) = read(ending, bytes, settings).expect(ending);
-        let texts: Vec<(u64, &str)> = texts.iter().map(|(row, text)| (*row, text.as_str())).collect();
-        assert_eq!(texts, expected, "{ending} {:?}", String::from_utf8_lossy(bytes));
-        survey
+    /// Offers all texts of all rows, or of the `wanted` ones, to a pool.
+    fn pool(
+        &mut self,
+        seed: u64,
+        wanted: Option<&BTreeMap<u32, BTreeSet<u64>>>,
+        tally: &mut Tally,
+    ) -> Result<Pool, DatasetError> {
+        let settings = self.plan.settings;
+        let mut pool = Pool::new(settings.num_samples, settings.dedupe);
+        for file in (0..).take(self.plan.files.len()) {
+            let mut rows = match wanted {
+                None => None,
+                Some(wanted) => match wanted.get(&file) {
+                    Some(rows) => Some(rows.iter().copied().peekable()),
+                    None => continue,
+                },
+            };
+            let mut open = self.open(file)?;
+            let mut keys = RowKeys::new(seed, file);
+            loop {
+                if let Some(rows) = &mut rows {
+                    let Some(next) = rows.peek() else { break };
+                    open.rows.skip_to(*next);
+                }
+                let Some((row, texts)) = self.next_texts(&mut open, tally)? else { break };
+                if let Some(rows) = &mut rows {
+                    // A bad row may have been passed over.
+                    while rows.next_if(|wanted| *wanted < row).is_some() {}
+                    if rows.next_if_eq(&row).is_none() {
+                        continue;
+                    }
+                }
+                let key = keys.key(row);
+                for (place, (_, text)) in (0..).zip(texts) {
+                    match text.trim().is_empty() {
+                        true => tally.n_blank += 1,
+                        false => pool.offer(Entry { key, file, row, place }, &text),
+                    }
+                }
+            }
+            self.warn(&mut open);
+        }
+        tally.n_duplicates += pool.n_duplicates;
+        Ok(pool)
     }
 
-    fn refuse(ending: &str, bytes: &[u8], settings: ReadSettings, expected: &str) {
-        let message = read(ending, bytes, settings).map(|(texts, _)| texts).expect_err(expected);
-        assert!(message.contains(expected), "expected {expected:?} in {message:?}");
+    fn warn(&mut self, open: &mut OpenFile<'a>) {
+        let name = name_of(&self.plan.files[open.file as usize]);
+        if open.rows.had_bom() {
+            self.push_warning(format!("{name}: a byte order mark at the start was dropped"));
+        }
+        let n_carriage_returns = open.rows.n_carriage_returns();
+        if n_carriage_returns > 0 {
+            self.push_warning(format!(
+                "{name}: {n_carriage_returns} lines end in a carriage return, which stays part of the text; \
+                 convert the file to \\n line ends if that is not meant"
+            ));
+        }
+        if let Some((at, reason)) = &open.first_bad {
+            let n_bad = open.n_bad;
+            self.push_warning(format!(
+                "{name}: {n_bad} unusable rows were skipped, the first at {at}: {reason}"
+            ));
+        }
     }
 
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(bytes).expect("write to memory");
-        encoder.finish().expect("write to memory")
+    fn push_warning(&mut self, warning: String) {
+        self.n_warnings += 1;
+        match self.n_warnings - WARNINGS_MAX.min(self.n_warnings) {
+            0 => self.warnings.push(warning),
+            1 => self.warnings.push("there was one more such warning".to_owned()),
+            n_more => {
+                if let Some(last) = self.warnings.last_mut() {
+                    *last = format!("there were {n_more} more such warnings");
+                }
+            }
+        }
     }
 
-    #[test]
-    fn lines_of_text() {
-        let survey = check(".txt", b" a \n\n\t \nb\r\nc", SETTINGS, &[(0, " a "), (3, "b\r"), (4, "c")]);
-        assert_eq!(survey.n_blank, 2);
-        assert!(survey.warnings[0].contains("1 lines end in a carriage return"), "{:?}", survey.warnings);
-        let survey =
-            check(".txt", b"\xEF\xBB\xBFa\n\xEF\xBB\xBFb\n", SETTINGS, &[(0, "a"), (1, "\u{FEFF}b")]);
-        assert!(survey.warnings[0].contains("byte order mark"));
-        check(
-            ".txt",
-            "one\u{2028}two\u{85}three\rfour\n".as_bytes(),
-            SETTINGS,
-            &[(0, "one\u{2028}two\u{85}three\rfour")],
-        );
-        check(".txt", b"a", ReadSettings { num_samples: 1, ..SETTINGS }, &[(0, "a")]);
+    /// Another content of a local file explains any error in it better than the error itself does.
+    fn explain(&self, error: DatasetError) -> DatasetError {
+        let file = self.current.map(|file| &self.plan.files[file as usize]);
+        let file = file.filter(|file| file.content.is_some() && matches!(file.place, Place::Local { .. }));
+        match file.map(|file| digest(file, self.files)) {
+            Some(Err(changed @ DatasetError::Changed { .. })) => changed,
+            Some(_) | None => error,
+        }
     }
+}
 
-    #[test]
-    fn faults_of_text() {
-        refuse(".txt", b"", SETTINGS, "holds no texts (0 blank");
-        refuse(".txt", b"\n \n", SETTINGS, "holds no texts (2 blank");
-        refuse(".txt", b"good\nbad \xff\n", SETTINGS, "/f.txt, line 2: not UTF-8 at byte 5");
-        refuse(".txt", &[b'x'; 65], SETTINGS, "line 1: 65 bytes are more than data.text_bytes_max = 64");
-        let skip = ReadSettings { skip_bad_rows: true, ..SETTINGS };
-        let survey =
-            check(".txt", &[b"\xff\n".as_slice(), &[b'x'; 65], b"\nok"].concat(), skip, &[(2, "ok")]);
-        assert_eq!(survey.n_bad, 2);
-        assert!(survey.warnings[0].contains("2 unusable rows were skipped, the first at line 1"));
-        // The fault lies behind the texts that are wanted.
-        check(".txt", b"a\n\xff", ReadSettings { num_samples: 1, ..SETTINGS }, &[(0, "a")]);
+/// Reads a whole file for what it is.
+fn digest(file: &SourceFile, files: &dyn FileOpener) -> Result<Option<ContentId>, DatasetError> {
+    content::finish(&mut HashingFile::new(files.open(file)?, file), file, true)
+}
+
+/// The texts of a row's cells, each with the place of its column.
+fn texts(cells: Vec<Cell>, joined: bool, bytes_max: u32) -> Result<RowTexts, BadRow> {
+    let mut texts = Vec::new();
+    for (column, cell) in (0..).zip(cells) {
+        texts.extend(cell.texts().into_iter().map(|text| (column, text)));
     }
-
-    #[test]
-    fn records_of_json() {
-        let lines = b"{\"id\": 1, \"text\": \"a\\u00e9\\n\"}\n\n{\"text\":[\"b\",\" \",\"c\"],\"x\":{\"y\":[null]}}\n";
-        let survey = check(".jsonl", lines, SETTINGS, &[(0, "aé\n"), (2, "b"), (2, "c")]);
-        assert_eq!((survey.n_blank, survey.spec.column.as_deref()), (2, Some("text")));
-        check(".jsonl#b", b"{\"a\":\"x\",\"b\":\"y\"}", SETTINGS, &[(0, "y")]);
-        check(".jsonl", b"{\"n\":1,\"body\":\"y\"}", SETTINGS, &[(0, "y")]);
-        refuse(
-            ".jsonl",
-            b"{\"a\":\"x\",\"b\":\"y\"}",
-            SETTINGS,
-            "name one as file:PATH#column out of \"a\", \"b\"",
-        );
-        refuse(
-            ".jsonl",
-            b"{\"n\":1}",
-            SETTINGS,
-            "line 1: no field holds a string or a list of strings; the fields are \"n\"",
-        );
-        refuse(
-            ".jsonl#c",
-            b"{\"a\":\"x\"}",
-            SETTINGS,
-            "line 1: there is no field \"c\"; the fields are \"a\"",
-        );
-        refuse(
-            ".jsonl",
-            b"{\"text\":\"x\"}\n{\"text\":7}",
-            SETTINGS,
-            "line 2: field \"text\" is neither a string",
-        );
-        refuse(
-            ".jsonl",
-            b"{\"text\":\"x\"}\n{\"text\":[\"a\",7]}",
-            SETTINGS,
-            "line 2: field \"text\" is neither",
-        );
-        refuse(".jsonl", b"{\"text\":\"x\"}\n{\"text\":\"x\"", SETTINGS, "line 2: not valid JSON: EOF");
-        refuse(".jsonl", b"{\"text\":\"x\"} {}", SETTINGS, "line 1: not valid JSON: trailing characters");
-        refuse(".jsonl", b"[\"x\"]", SETTINGS, "line 1: a JSON object is expected");
-        refuse(".jsonl", b"{\"text\":\"\xff\"}", SETTINGS, "line 1: not UTF-8 at byte 10");
-        refuse(".jsonl", b"{\"text\":\"\\ud800\"}", SETTINGS, "line 1: not valid JSON");
-        let long = format!("{{\"text\":\"{}\"}}", "x".repeat(65));
-        refuse(".jsonl", long.as_bytes(), SETTINGS, "data.text_bytes_max");
-        let long = format!("{{\"text\":\"x\",\"y\":\"{}\"}}", "x".repeat(256));
-        refuse(".jsonl", long.as_bytes(), SETTINGS, "data.record_bytes_max");
-        let deep = format!("{{\"text\":\"x\",\"y\":{}", "[".repeat(200));
-        refuse(".jsonl", deep.as_bytes(), SETTINGS, "line 1: not valid JSON: recursion limit");
-        let skip = ReadSettings { skip_bad_rows: true, ..SETTINGS };
-        let survey = check(".jsonl", b"7\n{\"text\":1}\n{\"text\":\"x\"}\n{", skip, &[(2, "x")]);
-        assert_eq!(survey.n_bad, 3);
+    if joined {
+        let parts: Vec<&str> =
+            texts.iter().map(|(_, text)| text.as_str()).filter(|text| !text.trim().is_empty()).collect();
+        texts = vec![(0, parts.join(" ").trim().to_owned())];
     }
-
-    #[test]
-    fn records_of_csv_and_tsv() {
-        let survey = check(
-            ".csv",
-            b"id,text\r\n1,\"a, \"\"b\"\"\nc\"\n2,d\n",
-            SETTINGS,
-            &[(0, "a, \"b\"\nc"), (1, "d")],
-        );
-        assert_eq!(survey.spec.column.as_deref(), Some("text"));
-        check(".csv", b"\xEF\xBB\xBFreview\nx\n", SETTINGS, &[(0, "x")]);
-        check(".tsv#b", b"a\tb\nx,y\t\"p\tq\"\n", SETTINGS, &[(0, "p\tq")]);
-        let survey = check(".csv", b"id,text\n1,\n2,x\n", SETTINGS, &[(1, "x")]);
-        assert_eq!(survey.n_blank, 1);
-        refuse(".csv", b"", SETTINGS, "holds no texts");
-        refuse(".csv", b"a,b\nx,y\n", SETTINGS, "name one as file:PATH#column out of \"a\", \"b\"");
-        refuse(".csv#c", b"a,b\nx,y\n", SETTINGS, "has no column \"c\"; its columns are \"a\", \"b\"");
-        refuse(".csv", b"text,text\nx,y\n", SETTINGS, "not clear which column");
-        refuse(".csv", b"id,text\n1,x\n2,y,z\n", SETTINGS, "line 3: 3 fields where the header has 2");
-        refuse(".csv", b"text\nx\n\xff\n", SETTINGS, "line 3: not UTF-8");
-        let open = [b"text\nx\n\"".as_slice(), &[b'y'; 100_000]].concat();
-        refuse(".csv", &open, SETTINGS, "line 3: the record that starts here is longer");
-        let skip = ReadSettings { skip_bad_rows: true, ..SETTINGS };
-        check(".csv", b"id,text\n1\n2,y\n", skip, &[(1, "y")]);
-    }
-
-    #[test]
-    fn compressed_files() {
-        let two_members = [gzip(b"a\nb"), gzip(b"c\nd\n")].concat();
-        check(".txt.gz", &two_members, SETTINGS, &[(0, "a"), (1, "bc"), (2, "d")]);
-        let zstd = zstd::encode_all(b"text\na\n".as_slice(), 3).expect("compress in memory");
-        check(".csv.zst", &zstd, SETTINGS, &[(0, "a")]);
-        refuse(".txt.gz", b"plain text", SETTINGS, "/f.txt.gz is damaged: it does not decompress");
-        refuse(".txt.zst", b"plain text", SETTINGS, "is damaged");
-        let whole = gzip(&(0..2000).flat_map(|i| format!("{i}\n").into_bytes()).collect::<Vec<_>>());
-        let all = ReadSettings { num_samples: u32::MAX, ..SETTINGS };
-        refuse(".txt.gz", &whole[..whole.len() - 20], all, "is damaged");
-        refuse(".csv.gz", &gzip(b"text\na\n")[..12], all, "is damaged");
-        let bomb = gzip(&vec![b'\n'; 1_000_000]);
-        refuse(".txt.gz", &bomb, SETTINGS, "holds more than 100000 bytes decompressed");
-    }
-
-    #[test]
-    fn selection() {
-        let first = ReadSettings { num_samples: 2, ..SETTINGS };
-        check(".txt", b"a\n\nb\nc\n", first, &[(0, "a"), (2, "b")]);
-        let dedupe = ReadSettings { dedupe: true, num_samples: 3, ..SETTINGS };
-        let survey = check(".txt", b"a\nb\na\na \nc\n", dedupe, &[(0, "a"), (1, "b"), (3, "a ")]);
-        assert_eq!(survey.n_duplicates, 1);
-        check(".jsonl", b"{\"text\":[\"a\",\"b\",\"c\"]}", first, &[(0, "a"), (0, "b")]);
-    }
-
-    #[test]
-    fn identity_holds_content_and_settings_only() {
-        let a = survey(&file(".txt", b"a\n").name, &SETTINGS).expect("a survey").spec;
-        let b = survey(&file(".txt", b"a\n").name, &SETTINGS).expect("a survey").spec;
-        assert_ne!(a.path_hint, b.path_hint);
-        assert_eq!(a.identity(), b.identity());
-        let c = survey(&file(".txt", b"b\n").name, &SETTINGS).expect("a survey").spec;
-        assert_ne!(a.identity(), c.identity());
-        let mut settings = SETTINGS;
-        settings.num_samples += 1;
-        assert_ne!(a.identity(), TextsSpec { settings, ..a.clone() }.identity());
-        let text = serde_json::to_string(&a).expect("a spec is plain data");
-        assert_eq!(serde_json::from_str::<TextsSpec>(&text).expect("what was written"), a);
-    }
-
-    #[test]
-    fn a_file_that_changed_is_refused() {
-        let file = file(".txt", b"a\nb\n");
-        let spec = survey(&file.name, &SETTINGS).expect("a survey").spec;
-        let check = |bytes: &[u8], expected: &str| {
-            std::fs::write(file.path(), bytes).expect("write the file");
-            let outcome = read_texts(&spec, file.path()).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            let message = outcome.expect_err(expected).to_string();
-            assert!(message.contains("has changed") && message.contains(expected), "{message}");
-        };
-        check(b"a\nb\nc\n", "6 bytes instead of 4");
-        check(b"a\nc\n", "sha256 ");
-        check(b"a\n\xff\n", "sha256 ");
-        let older = TextsSpec { reader_version: 0, ..spec.clone() };
-        assert!(matches!(read_texts(&older, file.path()), Err(DatasetError::OtherReader { found: 0 })));
-    }
-
-    #[test]
-    fn only_regular_files_are_opened() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("d.txt");
-        let name: DatasetName = format!("file:{}", path.display()).parse().expect("a valid name");
-        assert!(matches!(survey(&name, &SETTINGS), Err(DatasetError::Io { .. })));
-        std::fs::create_dir(&path).expect("make a folder");
-        assert!(matches!(survey(&name, &SETTINGS), Err(DatasetError::NotAFile { .. })));
+    let limit = u64::from(bytes_max);
+    match texts.iter().map(|(_, text)| text.len() as u64).find(|bytes| *bytes > limit) {
+        Some(bytes) => Err(BadRow::TooLong { bytes, limit_name: "text_bytes_max", limit }),
+        None => Ok(texts),
     }
 }

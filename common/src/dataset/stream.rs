@@ -1,30 +1,37 @@
-//! The bytes of a file, decompressed, while the file as it lies on disk is counted and digested.
+//! The bytes of a file, decompressed, while the file as it lies there is counted and digested.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
 
+use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
-use sha2::{Digest as _, Sha256};
+use lzma_rust2::XzReader;
 
+use super::content::{self, HashingFile, read_error};
+use super::opener::{FileOpener, name_of};
+use super::source::SourceFile;
 use super::{Compression, DatasetError};
-use crate::id::Digest;
+use crate::hub::ContentId;
 
 /// Bytes decompressed at a time.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// What an xz stream may ask for, in KiB: the window of `xz -9` is 64 MiB.
+const XZ_MEMORY_KIB: u32 = 128 << 10;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// The decompressed bytes of a file, without a byte order mark at the very start.
 pub(super) struct ByteStream {
-    path: PathBuf,
-    decoder: Decoder,
+    source: SourceFile,
+    file: HashingFile,
+    decoder: Box<dyn Read + Send>,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
     n_decompressed: u64,
     decompressed_bytes_max: u64,
     had_bom: bool,
+    ended: bool,
 }
 
 /// A line without its `\n`, left in the caller's buffer.
@@ -37,26 +44,17 @@ pub(super) enum Line {
 }
 
 impl ByteStream {
-    /// Opens `path`, which must be a regular file.
+    /// Opens `source`.
     pub(super) fn open(
-        path: &Path,
-        compression: Compression,
+        source: &SourceFile,
+        files: &dyn FileOpener,
         decompressed_bytes_max: u64,
     ) -> Result<Self, DatasetError> {
-        let io_error = |source| DatasetError::Io { path: path.to_owned(), source };
-        // Looked at before it is opened: opening a named pipe waits for a writer.
-        if !std::fs::metadata(path).map_err(io_error)?.is_file() {
-            return Err(DatasetError::NotAFile { path: path.to_owned() });
-        }
-        let file = HashingFile::new(File::open(path).map_err(io_error)?);
-        let decoder = match compression {
-            Compression::None => Decoder::Plain(file),
-            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(file))),
-            Compression::Zstd => Decoder::Zstd(zstd::Decoder::new(file).map_err(io_error)?),
-            Compression::Bzip2 | Compression::Xz => return Err(io_error(io::ErrorKind::Unsupported.into())),
-        };
+        let file = HashingFile::new(files.open(source)?, source);
+        let decoder = decoder(source.compression, file.clone()).map_err(|e| read_error(source, e))?;
         let mut stream = Self {
-            path: path.to_owned(),
+            source: source.clone(),
+            file,
             decoder,
             buffer: vec![0; CHUNK_BYTES],
             start: 0,
@@ -64,14 +62,15 @@ impl ByteStream {
             n_decompressed: 0,
             decompressed_bytes_max,
             had_bom: false,
+            ended: false,
         };
         stream.drop_bom()?;
         Ok(stream)
     }
 
-    /// The file that is read.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// The file that is read, for messages.
+    pub(super) fn name(&self) -> String {
+        name_of(&self.source)
     }
 
     /// Whether a byte order mark was dropped.
@@ -111,19 +110,50 @@ impl ByteStream {
         if n_bytes > bytes_max as u64 { Line::TooLong(n_bytes) } else { Line::Whole }
     }
 
-    /// Reads what is left of the file on disk, undecompressed; its size and digest.
-    pub(super) fn finish(&mut self) -> Result<(u64, Digest), DatasetError> {
-        let file = self.decoder.file_mut();
-        let outcome = io::copy(file, &mut io::sink());
-        let result = outcome.map(|_| (file.n_bytes, Digest(file.hasher.clone().finalize().into())));
-        result.map_err(|source| DatasetError::Io { path: self.path.clone(), source })
+    /// The next byte, left where it is; none at the end of the file.
+    pub(super) fn peek(&mut self) -> Result<Option<u8>, DatasetError> {
+        if self.start == self.end && !self.refill()? {
+            return Ok(None);
+        }
+        Ok(Some(self.buffer[self.start]))
+    }
+
+    /// Passes over the byte that [`ByteStream::peek`] showed.
+    pub(super) fn advance(&mut self) {
+        debug_assert!(self.start < self.end, "advance follows peek");
+        self.start += 1;
+    }
+
+    /// What comes next, left where it is: until `enough` says so, up to the end of the file or `bytes_max` bytes.
+    pub(super) fn look_ahead(
+        &mut self,
+        bytes_max: usize,
+        enough: impl Fn(&[u8]) -> bool,
+    ) -> Result<&[u8], DatasetError> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        while self.end < bytes_max && !enough(&self.buffer[..self.end]) {
+            // Doubled, so that what is there is not looked through too often.
+            let wanted = (self.end * 2).clamp(CHUNK_BYTES, bytes_max.max(CHUNK_BYTES));
+            self.buffer.resize(self.buffer.len().max(wanted), 0);
+            while self.end < wanted {
+                if !self.read_on()? {
+                    return Ok(&self.buffer[..self.end]);
+                }
+            }
+        }
+        Ok(&self.buffer[..self.end])
+    }
+
+    /// Ends the reading: what is left of the file is digested as [`content::finish`] says.
+    pub(super) fn finish(&mut self) -> Result<Option<ContentId>, DatasetError> {
+        content::finish(&mut self.file, &self.source, self.ended)
     }
 
     /// The typed error inside an `io::Error` that came out of [`Read`], however a reader wrapped it.
     pub(super) fn typed(&self, error: io::Error) -> DatasetError {
-        error
-            .downcast::<DatasetError>()
-            .unwrap_or_else(|source| DatasetError::Io { path: self.path.clone(), source })
+        error.downcast::<DatasetError>().unwrap_or_else(|source| read_error(&self.source, source))
     }
 
     /// Fills the buffer anew; false at the end of the file.
@@ -140,24 +170,19 @@ impl ByteStream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(n_read) => break n_read,
                 Err(source) => {
-                    let path = self.path.clone();
-                    let in_file = self.decoder.file_mut().failed;
-                    return Err(if in_file {
-                        DatasetError::Io { path, source }
-                    } else {
-                        DatasetError::Damaged { path, source }
+                    return Err(match self.file.has_failed() {
+                        true => read_error(&self.source, source),
+                        false => DatasetError::Damaged { file: self.name(), source },
                     });
                 }
             }
         };
         self.end += n_read;
         self.n_decompressed += n_read as u64;
-        let compressed = !matches!(self.decoder, Decoder::Plain(_));
+        self.ended = n_read == 0;
+        let compressed = self.source.compression != Compression::None;
         if compressed && self.n_decompressed > self.decompressed_bytes_max {
-            return Err(DatasetError::TooLarge {
-                path: self.path.clone(),
-                limit: self.decompressed_bytes_max,
-            });
+            return Err(DatasetError::TooLarge { file: self.name(), limit: self.decompressed_bytes_max });
         }
         Ok(n_read > 0)
     }
@@ -185,60 +210,15 @@ impl Read for ByteStream {
     }
 }
 
-/// zstd refuses frames that need a window above 128 MiB by itself, gzip's is 32 KiB: memory is bounded.
-enum Decoder {
-    Plain(HashingFile),
-    Gzip(Box<MultiGzDecoder<HashingFile>>),
-    Zstd(zstd::Decoder<'static, BufReader<HashingFile>>),
-}
-
-impl Decoder {
-    fn file_mut(&mut self) -> &mut HashingFile {
-        match self {
-            Self::Plain(file) => file,
-            Self::Gzip(decoder) => decoder.get_mut(),
-            Self::Zstd(decoder) => decoder.get_mut().get_mut(),
-        }
-    }
-}
-
-impl Read for Decoder {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(file) => file.read(out),
-            Self::Gzip(decoder) => decoder.read(out),
-            Self::Zstd(decoder) => decoder.read(out),
-        }
-    }
-}
-
-/// A file that digests what is read from it.
-struct HashingFile {
-    file: File,
-    hasher: Sha256,
-    n_bytes: u64,
-    /// Whether the file itself could not be read: tells a broken disk from broken compressed data.
-    failed: bool,
-}
-
-impl HashingFile {
-    fn new(file: File) -> Self {
-        Self { file, hasher: Sha256::new(), n_bytes: 0, failed: false }
-    }
-}
-
-impl Read for HashingFile {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        match self.file.read(out) {
-            Ok(n_read) => {
-                self.hasher.update(&out[..n_read]);
-                self.n_bytes += n_read as u64;
-                Ok(n_read)
-            }
-            Err(error) => {
-                self.failed |= error.kind() != io::ErrorKind::Interrupted;
-                Err(error)
-            }
-        }
-    }
+/// Memory is bounded: zstd refuses frames that need a window above 128 MiB by itself, xz is told to; gzip's is 32 KiB
+/// and bzip2's blocks are at most 900 kB.
+fn decoder(compression: Compression, file: HashingFile) -> io::Result<Box<dyn Read + Send>> {
+    Ok(match compression {
+        Compression::None => Box::new(file),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(file)),
+        Compression::Zstd => Box::new(zstd::Decoder::new(file)?),
+        Compression::Bzip2 => Box::new(MultiBzDecoder::new(file)),
+        // It reads single bytes here and there.
+        Compression::Xz => Box::new(XzReader::new_mem_limit(io::BufReader::new(file), true, XZ_MEMORY_KIB)),
+    })
 }

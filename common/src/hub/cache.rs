@@ -5,6 +5,7 @@
 //!   refs/<branch or tag>        the commit, 40 hex digits
 //!   blobs/<content id>          the bytes: SHA-256 of large files, git's SHA-1 of small ones
 //!   snapshots/<commit>/<path>   a relative link to a blob
+//!   .lsa/<commit>.json          what was listed at that commit: a snapshot has only what was fetched
 //! .locks/models--owner--name/<content id>.lock
 //! ```
 //! A blob has its name only once its bytes were verified, so a blob of the right size is believed.
@@ -20,6 +21,10 @@ use super::{HubError, HubFile, Listing, Repo, RepoKind};
 
 /// A ref file holds one commit hash; anything longer is no ref.
 const REF_BYTES_MAX: u64 = 1024;
+/// Where listings are kept, which the Python libraries know nothing of.
+const LISTINGS: &str = ".lsa";
+/// More than a listing of a million files has.
+const LISTING_BYTES_MAX: u64 = 512 << 20;
 /// How the names of drafts begin; a killed process leaves them.
 pub(super) const DRAFT_PREFIX: &str = ".lsa-draft-";
 
@@ -113,6 +118,27 @@ impl HubCache {
         replace(&pointer, |path| std::os::unix::fs::symlink(&target, path))
             .map_err(|source| HubError::disk("link", &pointer, source))?;
         Ok(pointer)
+    }
+
+    /// All files of a repository at the commit of a branch, tag or commit, as they were listed once.
+    pub(super) fn read_listing(&self, repo: &Repo, revision: &str) -> Option<Listing> {
+        let repository = self.repository(repo);
+        let commit = if is_commit(revision) { revision.to_owned() } else { read_ref(&repository, revision)? };
+        let path = repository.join(LISTINGS).join(format!("{commit}.json"));
+        let size = path.metadata().ok().filter(fs::Metadata::is_file)?.len();
+        let json = (size <= LISTING_BYTES_MAX).then(|| fs::read(&path).ok())??;
+        // A listing that was damaged is none.
+        serde_json::from_slice(&json).ok().filter(|listing: &Listing| listing.commit == commit)
+    }
+
+    /// Notes what a commit holds.
+    pub(super) fn write_listing(&self, listing: &Listing) -> Result<(), HubError> {
+        let path = self.repository(&listing.repo).join(LISTINGS).join(format!("{}.json", listing.commit));
+        if path.is_file() {
+            return Ok(());
+        }
+        let json = serde_json::to_vec(listing).expect("a listing is plain data");
+        replace(&path, |path| fs::write(path, &json)).map_err(|source| HubError::disk("write", &path, source))
     }
 
     /// Notes which commit a branch or tag is at; commits need no note.

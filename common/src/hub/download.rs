@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::client::{Client, Target, shown};
 use super::content::ContentHash;
 use super::lock::DownloadLock;
-use super::stream::Stream;
+use super::stream::{Steps, Stream};
 use super::{ContentId, HubCache, HubError, HubFile, HubProgress, Listing, OnProgress, xet};
 
 /// Bytes between two reports.
@@ -80,7 +80,7 @@ impl Download<'_> {
         let mut done = self.take_over(&mut output, &mut hash, partial)?;
         let mut reported = done;
         self.report(done);
-        let mut stream = Stream::open(self.client, target.clone(), self.file, done..size)?;
+        let mut stream = Stream::open(self.client, target.clone(), self.file, done..size, Steps::One)?;
         while let Some(part) = stream.next()? {
             output.write_all(&part).map_err(|source| self.disk("write", partial, source))?;
             hash.update(&part);

@@ -8,14 +8,19 @@ use std::sync::Arc;
 use super::client::Client;
 use super::download::Download;
 use super::names::{is_commit, is_hex, is_inside, is_repo_id};
-use super::stream::Stream;
+use super::stream::{Steps, Stream};
 use super::{
-    ContentId, Hub, HubCache, HubError, HubFile, HubProgress, HubSettings, Listing, OnProgress, Repo, list,
-    offline,
+    ContentId, Hub, HubCache, HubError, HubFile, HubProgress, HubSettings, Listing, OnProgress, Repo,
+    RepoKind, list, offline,
 };
+use crate::failure::FailureClass;
 
 /// The largest range that is reserved at once, in bytes; a larger one grows as it comes.
 const RESERVED_BYTES_MAX: u64 = 16 << 20;
+
+/// Files of datasets up to here are fetched whole when something of them is read: so they are verified, and there the
+/// next time, also offline. The weights of a model are fetched by whoever runs it.
+const KEPT_BYTES_MAX: u64 = 32 << 20;
 
 /// A hub over HTTP and the cache of the Python libraries.
 ///
@@ -76,10 +81,13 @@ impl HfHub {
         &self,
         listing: &Listing,
         file: &HubFile,
-        from: u64,
-        size: u64,
+        (from, size): (u64, u64),
+        steps: Steps,
     ) -> Result<Box<dyn Read + Send>, HubError> {
-        let cached = self.cache.find_file(listing, file).or_else(|| self.cache.find_blob(listing, file));
+        let mut cached = self.cache.find_file(listing, file).or_else(|| self.cache.find_blob(listing, file));
+        if cached.is_none() && listing.repo.kind == RepoKind::Dataset && file.size <= KEPT_BYTES_MAX {
+            cached = Some(self.fetch(listing, file)?);
+        }
         if let Some(path) = cached {
             let failed = |source| HubError::disk("read", &path, source);
             let mut bytes = File::open(&path).map_err(failed)?;
@@ -88,13 +96,13 @@ impl HfHub {
         }
         let client = self.client(listing, file)?;
         let target = client.file_target(listing, file)?;
-        Ok(Box::new(Stream::open(client, target, file, from..from + size)?))
+        Ok(Box::new(Stream::open(client, target, file, from..from + size, steps)?))
     }
 }
 
 impl Hub for HfHub {
-    /// Also notes in the cache which commit the branch or tag is at, which is how it is found offline. Offline, only
-    /// the files that are in the cache are listed.
+    /// Also notes in the cache what is listed, and which commit the branch or tag is at: so it is listed offline. Of a
+    /// snapshot that the Python libraries fetched, only the files that are in the cache are listed offline.
     fn list(&self, repo: &Repo, revision: &str) -> Result<Listing, HubError> {
         check_repo(repo)?;
         if !is_inside(revision) {
@@ -102,8 +110,22 @@ impl Hub for HfHub {
             return Err(HubError::MalformedRevision { repo, revision });
         }
         let Some(client) = &self.client else { return offline::list(&self.cache, repo, revision) };
-        let listing = list::list(client, repo, revision)?;
-        if let Err(error) = self.cache.write_ref(&listing.repo, revision, &listing.commit) {
+        let listing = match list::list(client, repo, revision) {
+            // As the Python libraries do: what is in the cache is better than nothing.
+            Err(error) if error.failure_class() == FailureClass::Retry => {
+                let cached = offline::list(&self.cache, repo, revision).ok();
+                let cached = cached.filter(|listing| !listing.files.is_empty());
+                let Some(listing) = cached else { return Err(error) };
+                let error = crate::failure::chain(&error);
+                tracing::warn!(%repo, revision, error, "the hub does not answer; going on with the cache");
+                return Ok(listing);
+            }
+            listed => listed?,
+        };
+        let noted = self.cache.write_listing(&listing);
+        if let Err(error) =
+            noted.and_then(|()| self.cache.write_ref(&listing.repo, revision, &listing.commit))
+        {
             // The listing itself is good; a cache may be shared and closed to writing.
             let error = crate::failure::chain(&error);
             tracing::warn!(%repo, revision, error, "the commit of a branch is not noted in the cache");
@@ -114,7 +136,7 @@ impl Hub for HfHub {
     fn open(&self, listing: &Listing, file: &HubFile, from: u64) -> Result<Box<dyn Read + Send>, HubError> {
         Self::check(listing, file)?;
         match file.size.checked_sub(from) {
-            Some(size) => self.range(listing, file, from, size),
+            Some(size) => self.range(listing, file, (from, size), Steps::Growing),
             None => Err(outside(file, from, 0)),
         }
     }
@@ -130,7 +152,7 @@ impl Hub for HfHub {
         if from.checked_add(size).is_none_or(|end| end > file.size) {
             return Err(outside(file, from, size));
         }
-        let mut reader = self.range(listing, file, from, size)?;
+        let mut reader = self.range(listing, file, (from, size), Steps::One)?;
         let mut bytes = Vec::with_capacity(size.min(RESERVED_BYTES_MAX) as usize);
         let n = reader.read_to_end(&mut bytes).map_err(|error| match error.downcast::<HubError>() {
             Ok(error) => error,

@@ -10,7 +10,7 @@ use super::names::is_hex;
 use super::{ContentId, HubCache, HubError, HubFile, Listing, Repo};
 use crate::id::Digest;
 
-/// The snapshot that `revision` leads to, of which the cache may lack files.
+/// What was listed at the commit that `revision` leads to; else the snapshot, of which the cache may lack files.
 ///
 /// The name of a blob is its digest. A file that is no link is read to know its digest.
 pub(super) fn list(cache: &HubCache, repo: &Repo, revision: &str) -> Result<Listing, HubError> {
@@ -19,6 +19,9 @@ pub(super) fn list(cache: &HubCache, repo: &Repo, revision: &str) -> Result<List
         revision: revision.to_owned(),
         cache: cache.root().to_owned(),
     };
+    if let Some(listing) = cache.read_listing(repo, revision) {
+        return Ok(listing);
+    }
     let (commit, folder) = cache.snapshot(repo, revision).ok_or_else(not_cached)?;
     let mut files = Vec::new();
     collect(&folder, "", &mut files)?;

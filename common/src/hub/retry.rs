@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use super::HubError;
 
+/// Attempts in a row that reach nobody.
+const UNREACHED_ATTEMPTS_MAX: u32 = 3;
+
 /// How often, and how long between.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -77,7 +80,14 @@ impl Attempts {
         if !failed.is_passing {
             return Err(*failed.error);
         }
-        if self.n_failed >= self.policy.attempts_max {
+        let attempts_max = match &*failed.error {
+            // Nobody is there, most likely for want of a network, and a person waits to hear it.
+            HubError::Network { source, .. } if source.is_connect() => {
+                self.policy.attempts_max.min(UNREACHED_ATTEMPTS_MAX)
+            }
+            _ => self.policy.attempts_max,
+        };
+        if self.n_failed >= attempts_max {
             return Err(HubError::GaveUp { attempts: self.n_failed, source: failed.error });
         }
         let pause = pause(&self.policy, self.n_failed, failed.retry_after, random());

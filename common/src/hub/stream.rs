@@ -15,6 +15,19 @@ use super::client::{Client, Target, malformed, shown};
 use super::retry::{Attempts, Failed};
 use super::{HubError, HubFile};
 
+/// What the first request of a stream asks for that may be dropped early; later ones ask for a quarter of what has come,
+/// and for this at least. The kernel takes what is sent whether it is wanted or not: some MiB, where there is no end.
+const STEP_BYTES_MIN: u64 = 256 << 10;
+
+/// How much is asked for at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Steps {
+    /// All of it: it will be read to its end.
+    One,
+    /// Ever more: most likely it will not.
+    Growing,
+}
+
 /// A connection that brought this much before it broke counts as a success.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
@@ -23,8 +36,12 @@ pub(super) struct Stream {
     client: Arc<Client>,
     target: Target,
     file: HubFile,
+    steps: Steps,
+    start: u64,
     /// The next byte.
     at: u64,
+    /// The end of what the present connection was asked for.
+    until: u64,
     end: u64,
     connection: Option<Connection>,
     attempts: Attempts,
@@ -47,12 +64,16 @@ impl Stream {
         target: Target,
         file: &HubFile,
         range: Range<u64>,
+        steps: Steps,
     ) -> Result<Self, HubError> {
         let mut stream = Self {
             client: Arc::clone(client),
             target,
             file: file.clone(),
+            steps,
+            start: range.start,
             at: range.start,
+            until: range.start,
             end: range.end,
             connection: None,
             attempts: Attempts::new(&client.settings().retry),
@@ -94,6 +115,10 @@ impl Stream {
     }
 
     fn receive(&mut self) -> Result<Bytes, Failed> {
+        // What was asked for has come, to its end.
+        if self.at == self.until {
+            self.connection = None;
+        }
         let Connection { response, mut skip } = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect()?,
@@ -106,9 +131,9 @@ impl Stream {
         skip -= skipped;
         // At most the length of `part`, which is a `usize`.
         part.advance(skipped as usize);
-        let wanted = self.end - self.at;
+        let wanted = self.until - self.at;
         if part.len() as u64 > wanted {
-            if self.end == self.file.size {
+            if self.until == self.file.size {
                 return Err(self.other_size(self.at + part.len() as u64).into());
             }
             part.truncate(wanted as usize);
@@ -119,12 +144,17 @@ impl Stream {
     }
 
     /// An answer that goes on at `at`.
-    fn connect(&self) -> Result<Connection, Failed> {
-        let reaches_end = self.end == self.file.size;
+    fn connect(&mut self) -> Result<Connection, Failed> {
+        let step = match self.steps {
+            Steps::One => u64::MAX,
+            Steps::Growing => STEP_BYTES_MIN.max((self.at - self.start) / 4),
+        };
+        self.until = self.end.min(self.at.saturating_add(step));
+        let reaches_end = self.until == self.file.size;
         let range = match (self.at, reaches_end) {
             (0, true) => None,
             (at, true) => Some(format!("bytes={at}-")),
-            (at, false) => Some(format!("bytes={at}-{}", self.end - 1)),
+            (at, false) => Some(format!("bytes={at}-{}", self.until - 1)),
         };
         let response = self.client.get(&self.target, range)?;
         let length = response.content_length();
@@ -138,6 +168,8 @@ impl Stream {
                     "the hub knows no ranges; reading from the start"
                 );
             }
+            // It sends all there is.
+            self.until = self.end;
             return Ok(Connection { response, skip: self.at });
         }
         let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
@@ -148,7 +180,7 @@ impl Stream {
             return Err(self.other_size(size).into());
         }
         let is_right =
-            sent == (self.at..self.end) && length.is_none_or(|length| length == self.end - self.at);
+            sent == (self.at..self.until) && length.is_none_or(|length| length == self.until - self.at);
         if response.status() != StatusCode::PARTIAL_CONTENT || !is_right {
             return Err(
                 malformed(&self.target.url, "it sends another part of the file than asked for").into()

@@ -120,7 +120,8 @@ impl MirroredHub {
                     )
                 })?;
                 let record = GitRecord { sha256, size: file.size };
-                self.runtime.block_on(record::put_git(&self.store, id, &record))
+                self.runtime.block_on(record::put_git(&self.store, id, &record))?;
+                Ok(())
             }
         }
     }

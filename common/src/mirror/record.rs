@@ -98,14 +98,14 @@ pub async fn git(store: &Store, sha1: &str) -> Result<Option<GitRecord>, MirrorE
     serde_json::from_slice(&json).map(Some).map_err(damaged)
 }
 
-/// Says what the file of that git object id is.
-pub async fn put_git(store: &Store, sha1: &str, record: &GitRecord) -> Result<(), MirrorError> {
+/// Says what the file of that git object id is; whether it was not known already.
+pub async fn put_git(store: &Store, sha1: &str, record: &GitRecord) -> Result<bool, MirrorError> {
     let key = layout::mirror_git(sha1);
     if store.create_json(&key, record).await? == Created::Here {
-        return Ok(());
+        return Ok(true);
     }
     match git(store, sha1).await? {
-        Some(known) if known == *record => Ok(()),
+        Some(known) if known == *record => Ok(false),
         Some(known) => {
             let fault = format!("it names {}, the file is {}", known.sha256, record.sha256);
             Err(MirrorError::Damaged { key, fault })

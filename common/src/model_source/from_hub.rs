@@ -57,7 +57,7 @@ fn list(id: &str, revision: Option<&str>, hub: &dyn Hub) -> Result<Listing, Mode
     }
     let repo = Repo { kind: RepoKind::Model, id: id.to_owned() };
     let listed = hub.list(&repo, revision.unwrap_or("main"));
-    listed.map_err(|source| ModelSourceError::Hub { id: id.to_owned(), source })
+    listed.map_err(|source| ModelSourceError::Hub { id: id.to_owned(), source: Box::new(source) })
 }
 
 /// The sha256 that the hub says a file has.
@@ -83,10 +83,11 @@ struct Remote<'a> {
 impl<'a> Remote<'a> {
     fn look(id: &'a str, hub: &'a dyn Hub, listing: &'a Listing) -> Result<Self, ModelSourceError> {
         let files = remote::all_model_files(hub, listing);
-        let files = files.map_err(|source| ModelSourceError::Remote { id: id.to_owned(), source })?;
+        let files = files
+            .map_err(|source| ModelSourceError::Remote { id: id.to_owned(), source: Box::new(source) })?;
         let (weights, others): (Vec<_>, Vec<_>) =
             files.into_iter().partition(|file| is_weights_to_load(&file.path));
-        let failed = |source| ModelSourceError::Hub { id: id.to_owned(), source };
+        let failed = |source| ModelSourceError::Hub { id: id.to_owned(), source: Box::new(source) };
         let fetch = |file: &HubFile| hub.fetch(listing, file).map_err(failed);
         let small = others.iter().map(fetch).collect::<Result<Vec<_>, _>>()?;
         let snapshot = small.first().and_then(|path| path.parent()).unwrap_or(Path::new("/")).to_owned();
@@ -98,7 +99,7 @@ impl<'a> Remote<'a> {
     }
 
     fn fetch(&self, file: &HubFile) -> Result<PathBuf, ModelSourceError> {
-        let failed = |source| ModelSourceError::Hub { id: self.id.to_owned(), source };
+        let failed = |source| ModelSourceError::Hub { id: self.id.to_owned(), source: Box::new(source) };
         self.hub.fetch(self.listing, file).map_err(failed)
     }
 
@@ -134,7 +135,7 @@ impl<'a> Remote<'a> {
 
     /// The header of a safetensors file whose digest is known; nothing for any other file.
     fn header(&self, file: &HubFile) -> Result<Option<Vec<u8>>, ModelSourceError> {
-        let failed = |source| ModelSourceError::Hub { id: self.id.to_owned(), source };
+        let failed = |source| ModelSourceError::Hub { id: self.id.to_owned(), source: Box::new(source) };
         if sha256(file).is_none() || file.size < 9 || !file.path.ends_with(".safetensors") {
             return Ok(None);
         }

@@ -2,6 +2,7 @@
 
 use super::{WireError, work};
 use crate::artifact::{decode_trial, encode_trial};
+use crate::dataset::Columns;
 use crate::failure::FailureClass;
 use crate::id::{AttemptId, Digest, UnitId};
 use crate::model::Pooling;
@@ -32,6 +33,18 @@ fn object_to_pb(object: StoredObject) -> work::WrittenObject {
     work::WrittenObject { key: object.key, size: object.size, sha256: object.sha256.to_string() }
 }
 
+fn columns_from_pb(columns: work::ReadColumns) -> Option<Columns> {
+    let work::ReadColumns { names, joined } = columns;
+    (!names.is_empty()).then_some(Columns { names, joined })
+}
+
+fn columns_to_pb(columns: Option<Columns>) -> work::ReadColumns {
+    columns.map_or_else(work::ReadColumns::default, |Columns { names, joined }| work::ReadColumns {
+        names,
+        joined,
+    })
+}
+
 /// What a report says.
 pub fn outcome_from_pb(outcome: work::report::Outcome) -> Result<Outcome, WireError> {
     use work::report::Outcome as Pb;
@@ -42,7 +55,10 @@ pub fn outcome_from_pb(outcome: work::report::Outcome) -> Result<Outcome, WireEr
             n_blank: prepared.n_blank,
             n_bad: prepared.n_bad,
             n_duplicates: prepared.n_duplicates,
+            columns: prepared.columns.into_iter().map(columns_from_pb).collect(),
+            warnings: prepared.warnings,
         }),
+        Pb::Mirrored(_) => Outcome::Mirrored,
         Pb::Extracted(extracted) => Outcome::Extracted(extracted_from_pb(extracted)?),
         Pb::Compared(compared) => {
             let trial = |result: work::TrialResult| {
@@ -117,7 +133,10 @@ pub fn outcome_to_pb(outcome: Outcome) -> work::report::Outcome {
             n_blank: prepared.n_blank,
             n_bad: prepared.n_bad,
             n_duplicates: prepared.n_duplicates,
+            columns: prepared.columns.into_iter().map(columns_to_pb).collect(),
+            warnings: prepared.warnings,
         }),
+        Outcome::Mirrored => Pb::Mirrored(work::Mirrored {}),
         Outcome::Extracted(extracted) => Pb::Extracted(extracted_to_pb(extracted)),
         Outcome::Compared(trials) => {
             let trial =
@@ -204,6 +223,8 @@ mod tests {
                 n_blank: 1,
                 n_bad: 2,
                 n_duplicates: 3,
+                columns: vec![None, Some(Columns { names: vec!["title".to_owned()], joined: true })],
+                warnings: vec!["look".to_owned()],
             }),
             Outcome::Extracted(Extracted { poolings: vec![(Pooling::Cls, vec![layer])], notes }),
             Outcome::Compared(vec![(3, matrices)]),

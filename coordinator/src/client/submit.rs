@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use lsa_common::dataset::Place;
+use lsa_common::hub::ContentId;
 use lsa_common::id::Digest;
 use lsa_common::job::JobSpec;
 use lsa_common::wire::job as pb;
@@ -52,7 +54,9 @@ pub async fn submit(
 
 /// Every file that workers will need, each once.
 fn inputs(spec: &JobSpec) -> Vec<Input> {
-    let of_models = spec.models.iter().flat_map(|model| {
+    // What comes from a hub, the workers get from there.
+    let local = spec.models.iter().filter(|model| model.revision.is_none());
+    let of_models = local.flat_map(|model| {
         let input = |file: &lsa_common::model::PinnedFile| Input {
             path: model.folder.join(&file.name),
             size: file.size,
@@ -60,10 +64,13 @@ fn inputs(spec: &JobSpec) -> Vec<Input> {
         };
         model.files.iter().map(input)
     });
-    let of_texts = spec.texts.iter().map(|texts| Input {
-        path: texts.path_hint.clone(),
-        size: texts.file.size,
-        sha256: texts.file.sha256,
+    let files = spec.texts.iter().flat_map(|texts| &texts.plan.files);
+    let of_texts = files.filter_map(|file| match (&file.place, &file.content) {
+        (Place::Local { hint, .. }, Some(ContentId::Sha256(sha256))) => {
+            Some(Input { path: hint.clone(), size: file.size, sha256: *sha256 })
+        }
+        // What lies on a hub, workers fetch there; what nobody digested, nobody asks for.
+        _ => None,
     });
     let mut inputs: Vec<Input> = of_models.chain(of_texts).collect();
     inputs.sort_by_key(|input| input.sha256);

@@ -29,7 +29,8 @@ pub struct GridArgs {
     #[arg(long, visible_alias = "poolings", value_name = "POOLING", num_args = 1.., value_delimiter = ',')]
     pub pooling: Vec<String>,
 
-    /// file:PATH or file:PATH#COLUMN, of .txt, .jsonl, .csv or .tsv, each also .gz or .zst [default: c4]
+    /// c4, an MTEB task, hf:owner/name, file:PATH[#COLUMN] or s3://bucket/prefix; `lsa-coordinator datasets` lists those
+    /// with a name [default: c4]
     #[arg(long, visible_alias = "datasets", value_name = "DATASET", num_args = 1.., value_delimiter = ',')]
     pub dataset: Vec<String>,
 

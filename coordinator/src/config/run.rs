@@ -16,6 +16,9 @@ Examples:
     lsa-coordinator run --model bert-base-uncased BAAI/bge-small-en-v1.5 --pooling mean cls \\
         --dataset file:reviews.jsonl#body --num-samples 5000 --output-dir results
 
+  A model and a dataset of the hub:
+    lsa-coordinator run --model bert-base-uncased --dataset Banking77Classification --output-dir results
+
   A grid file, with fewer trials than it says:
     lsa-coordinator run examples/compare-models.toml --trials 3 --output-dir results
 
@@ -23,7 +26,8 @@ Examples:
     lsa-coordinator run examples/compare-models.toml --dry-run
 
 Running the same command again goes on where it stopped.
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 finished but some experiments failed, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 finished but some experiments failed, 4 refused for want of rights,
+130 interrupted.";
 
 /// Run experiments on this machine, from a grid file or from flags
 #[derive(Args, Clone, Debug, Default)]
@@ -145,8 +149,8 @@ mod tests {
         let grid = parse(line).expect("valid flags").grid;
         let request = &grid.requests[0];
         assert_eq!(
-            (request.data.num_samples, request.data.split.as_str(), request.data.max_length),
-            (100, "test", 32)
+            (request.data.num_samples, request.data.split.as_deref(), request.data.max_length),
+            (100, Some("test"), 32)
         );
         assert!(request.data.dedupe);
         assert_eq!((request.extraction.batch_size, request.extraction.dtype), (8, Dtype::Float16));
@@ -193,7 +197,6 @@ mod tests {
             assert!(message.contains(expected), "{line}: {message}");
         };
         check("-o out", "there is nothing to run; name a grid file, or --model");
-        check("--model m -o out", "the default c4 is not available yet");
         check("--dataset file:t.txt -o out", "no model is named");
         check("--model m --dataset file:t.txt", "--output-dir");
         check("a.toml --config b.toml -o out", "cannot be used with");

@@ -5,6 +5,7 @@ use std::hash::Hash;
 
 use lsa_common::dataset::DatasetName;
 use lsa_common::metric::{K_DEFAULT, MetricName, MetricSpec};
+use lsa_common::mirror::MirrorMode;
 use lsa_common::model::{Dtype, LayerChoice, Pooling};
 
 use super::expand::{self, Named};
@@ -122,16 +123,17 @@ fn combinations(node: &Node, has_experiments: bool, faults: &mut Faults) -> Opti
         Some(_) => named(&table, "pooling", faults, pooling),
         None => vec![Named { value: Pooling::Mean, place: None }],
     };
-    if table.node("datasets").is_none() {
-        faults.add(Some(&node.place), NO_DATASET);
-    }
-    let datasets = named(&table, "datasets", faults, dataset);
+    let datasets = match table.node("datasets") {
+        Some(_) => named(&table, "datasets", faults, dataset),
+        None => vec![Named { value: default_dataset(), place: None }],
+    };
     Some(Combinations { models, poolings, datasets })
 }
 
-/// The default of the older scripts is c4, which needs the hub.
-const NO_DATASET: &str = "no dataset is named, and the default c4 is not available yet; \
-                          use file:PATH with a .txt, .jsonl, .csv or .tsv file (each also .gz or .zst)";
+/// The default of the older scripts.
+fn default_dataset() -> DatasetName {
+    "c4".parse().expect("a name that every catalogue has")
+}
 
 /// The valid names of a list, each once.
 fn named<T: Clone + Eq + Hash>(
@@ -195,10 +197,10 @@ fn single(node: &Node, base: &Settings, faults: &mut Faults) -> Option<Single> {
         Some(node) => pooling("experiment.pooling", node, faults),
         None => Some(Pooling::Mean),
     };
-    let dataset = table.node("dataset").and_then(|node| dataset("experiment.dataset", node, faults));
-    if table.node("dataset").is_none() {
-        faults.add(Some(&node.place), NO_DATASET);
-    }
+    let dataset = match table.node("dataset") {
+        Some(node) => dataset("experiment.dataset", node, faults),
+        None => Some(default_dataset()),
+    };
     Some(Single { model: model?, pooling: pooling?, dataset: dataset?, settings, place: node.place.clone() })
 }
 
@@ -227,20 +229,11 @@ fn apply_data(table: &Table<'_>, data: &mut DataSettings, faults: &mut Faults) {
         if split.is_empty() || split.len() > 200 || split.chars().any(char::is_control) {
             faults.add(Some(place), format!("{} must be a name such as \"train\"", table.name("split")));
         } else {
-            data.split = split.to_owned();
+            data.split = Some(split.to_owned());
         }
     }
-    let not_yet = |names: &'static str, instead: &'static str| (names, instead);
-    if let Some(value) = refine(
-        table,
-        "sampling",
-        &["auto", "first"],
-        &["shuffle", "streams"],
-        not_yet("texts in another order", "\"first\""),
-        faults,
-    ) {
-        data.sampling = if value == "auto" { Sampling::Auto } else { Sampling::First };
-    }
+    let sampling = table.choice("sampling", &Sampling::ALL.map(Sampling::as_str), faults);
+    replace(&mut data.sampling, sampling.and_then(Sampling::parse));
     // No position scheme is longer than this; a larger value is a slip.
     replace(&mut data.max_length, table.whole("max_length", 1..=10_000_000, faults));
     replace(&mut data.dedupe, table.boolean("dedupe", faults));
@@ -375,14 +368,8 @@ fn run_settings(root: &Table<'_>, seed_slot: &mut u64, faults: &mut Faults) -> R
     replace(&mut run.max_attempts, table.whole("max_attempts", 1..=100, faults));
     replace(&mut run.priority, table.whole("priority", -1000..=1000, faults));
     replace(&mut run.max_experiments, table.whole("max_experiments", 1..=1_000_000, faults));
-    refine(
-        &table,
-        "mirror",
-        &["auto"],
-        &["off", "only"],
-        ("another way to hand out model files", "\"auto\""),
-        faults,
-    );
+    let mirror = table.choice("mirror", &MirrorMode::ALL.map(MirrorMode::as_str), faults);
+    replace(&mut run.mirror, mirror.and_then(MirrorMode::parse));
     run
 }
 

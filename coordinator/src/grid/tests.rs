@@ -24,7 +24,7 @@ datasets = ["file:c4.txt", "file:reviews.jsonl"]
 [data]
 num_samples = 15000
 split = "test"
-sampling = "auto"
+sampling = "shuffle"
 max_length = 128
 dedupe = true
 bad_rows = "skip"
@@ -51,7 +51,7 @@ continue_on_error = true
 max_attempts = 2
 priority = -1
 max_experiments = 21
-mirror = "auto"
+mirror = "only"
 [[experiment]]
 model = "BAAI/bge-large-en-v1.5"
 pooling = "mean"
@@ -65,13 +65,19 @@ run.seed = 1
 fn every_setting_is_read() {
     let grid = grid("g.toml", FULL).expect("a valid grid");
     assert_eq!((grid.name.as_str(), grid.requests.len(), grid.is_list), ("notebook-reproduction", 21, true));
-    let run = RunSettings { continue_on_error: true, max_attempts: 2, priority: -1, max_experiments: 21 };
+    let run = RunSettings {
+        continue_on_error: true,
+        max_attempts: 2,
+        priority: -1,
+        max_experiments: 21,
+        mirror: MirrorMode::Only,
+    };
     assert_eq!(grid.run, run);
     let first = &grid.requests[0];
     let data = DataSettings {
         num_samples: 15_000,
-        split: "test".to_owned(),
-        sampling: Sampling::Auto,
+        split: Some("test".to_owned()),
+        sampling: Sampling::Shuffle,
         max_length: 128,
         dedupe: true,
         skip_bad_rows: true,
@@ -194,10 +200,9 @@ fn faults_of_settings() {
     check("[data]\nnum_samples = 0", "data.num_samples must be a whole number from 1");
     check("[data]\nmax_length = 0", "data.max_length must be a whole number from 1");
     check(
-        "[data]\nsampling = \"shuffle\"",
-        "data.sampling = \"shuffle\" is not available yet (texts in another order); use \"first\"",
+        "[data]\nsampling = \"random\"",
+        "data.sampling must be \"auto\", \"first\", \"shuffle\" or \"streams\", got \"random\"",
     );
-    check("[data]\nsampling = \"streams\"", "data.sampling = \"streams\" is not available yet");
     check("[data]\nbad_rows = \"ignore\"", "data.bad_rows must be \"error\" or \"skip\", got \"ignore\"");
     check("[data]\ndedupe = \"yes\"", "data.dedupe must be true or false, got \"yes\"");
     check("[data]\nsplit = \"\"", "data.split must be a name such as \"train\"");
@@ -210,7 +215,7 @@ fn faults_of_settings() {
     check("[extraction]\nlayers = \"every:0\"", "got \"every:0\"");
     check("[extraction]\nlayers = [0.5]", "got a list");
     check("[run]\nseed = -1", "run.seed must be a whole number from 0 to 18446744073709551615, got -1");
-    check("[run]\nmirror = \"off\"", "run.mirror = \"off\" is not available yet");
+    check("[run]\nmirror = \"no\"", "run.mirror must be \"auto\", \"off\" or \"only\", got \"no\"");
     check("[run]\nmax_attempts = 0", "run.max_attempts must be");
     check("[[similarity]]\ntrials = 1", "similarity must be a table of settings, got a list");
 }
@@ -228,7 +233,6 @@ fn faults_of_experiments() {
         "g.toml:1:8: name must be 1 to 100 letters",
     );
     check("[grid]\ndatasets = [\"file:t.txt\"]", "g.toml:1:2: no model is named");
-    check("[grid]\nmodels = [\"a\"]", "the default c4 is not available yet");
     check("[grid]\nmodels = []\ndatasets = [\"file:t.txt\"]", "g.toml:2:10: grid.models is empty");
     check(
         "[grid]\nmodels = [\"a\", \"a\"]\ndatasets = [\"file:t.txt\"]",

@@ -23,6 +23,7 @@ use crate::driver::handle::{Handle, JobSnapshot, OutputFor, SubmitError};
 use crate::embeddings::EmbeddingsError;
 use crate::journal::{self, EndedJob, JournalError};
 use crate::results::{Results, ResultsError};
+use crate::rpc::desk::HubDesk;
 use crate::scheduler::ExperimentStatus;
 
 /// How often a watcher is told how far a job is.
@@ -35,14 +36,15 @@ const INPUT_BYTES_MAX: u64 = 64 << 30;
 /// The service that clients speak to.
 pub struct JobsService {
     handle: Handle,
+    desk: HubDesk,
     /// The results fetched last: a client asks for one file after another.
     listed: Mutex<Option<(JobId, u32, Arc<Results>)>>,
 }
 
 impl JobsService {
     /// Questions of clients, answered from the driver and the bucket.
-    pub fn new(handle: Handle) -> Self {
-        Self { handle, listed: Mutex::new(None) }
+    pub fn new(handle: Handle, desk: HubDesk) -> Self {
+        Self { handle, desk, listed: Mutex::new(None) }
     }
 
     async fn known(&self, request: Request<pb::JobRequest>) -> Result<Known, Status> {
@@ -157,6 +159,20 @@ impl Jobs for JobsService {
                 Err(WireError::invalid("chunk.data", fault).into())
             }
         }
+    }
+
+    async fn pin_model(
+        &self,
+        request: Request<pb::PinModelRequest>,
+    ) -> Result<Response<pb::PinModelReply>, Status> {
+        self.desk.pin_model(request.into_inner()).await
+    }
+
+    async fn read_texts(
+        &self,
+        request: Request<pb::ReadTextsRequest>,
+    ) -> Result<Response<pb::ReadTextsReply>, Status> {
+        self.desk.read_texts(request.into_inner()).await
     }
 
     async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitReply>, Status> {

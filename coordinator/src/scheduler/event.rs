@@ -16,6 +16,8 @@ use crate::plan::{Plan, Work, WorkId};
 pub enum Item {
     /// The texts of a prepare unit.
     Texts,
+    /// The files of a mirror unit.
+    Files,
     /// The rows of one pooling of a shard.
     Rows(Pooling),
     /// The matrices of one trial.

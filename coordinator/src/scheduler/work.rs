@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lsa_common::failure::FailureClass;
 use lsa_common::id::{AttemptId, Digest, JobId, UnitId, WorkerId};
 use lsa_common::time::Millis;
-use lsa_common::unit::{CompareUnit, ExtractUnit, PrepareUnit, Unit as Payload};
+use lsa_common::unit::{CompareUnit, ExtractUnit, MirrorUnit, PrepareUnit, Unit as Payload};
 
 use super::event::{Commit, Item, Reported, Survey};
 use crate::plan::{What, Work};
@@ -200,10 +200,10 @@ impl WorkState {
         *self = Self { jobs, ..Self::new(self.work.clone()) };
     }
 
-    /// Prepare, extract, compare: 0, 1, 2.
+    /// Prepare and mirror, extract, compare: 0, 1, 2.
     pub fn stage(&self) -> u8 {
         match self.work.what {
-            What::Prepare { .. } => 0,
+            What::Prepare { .. } | What::Mirror { .. } => 0,
             What::Extract(_) => 1,
             What::Compare(_) => 2,
         }
@@ -239,6 +239,11 @@ impl WorkState {
             What::Prepare { .. } => {
                 if missing(0, Item::Texts) {
                     units.entry(0).or_default().insert(Item::Texts);
+                }
+            }
+            What::Mirror { .. } => {
+                if missing(0, Item::Files) {
+                    units.entry(0).or_default().insert(Item::Files);
                 }
             }
             What::Extract(extraction) => {
@@ -667,10 +672,11 @@ impl WorkState {
             What::Prepare { texts_key, texts } => {
                 Payload::Prepare(PrepareUnit { texts_key: *texts_key, texts: texts.clone() })
             }
+            What::Mirror { model, .. } => Payload::Mirror(Box::new(MirrorUnit { model: model.clone() })),
             What::Extract(extraction) => {
                 let pooling = |item: &Item| match item {
                     Item::Rows(pooling) => Some(*pooling),
-                    Item::Texts | Item::Trial(_) => None,
+                    Item::Texts | Item::Files | Item::Trial(_) => None,
                 };
                 Payload::Extract(Box::new(ExtractUnit {
                     extraction_key: self.key?,
@@ -685,7 +691,7 @@ impl WorkState {
             What::Compare(comparison) => {
                 let trial = |item: &Item| match item {
                     Item::Trial(trial) => Some(*trial),
-                    Item::Texts | Item::Rows(_) => None,
+                    Item::Texts | Item::Files | Item::Rows(_) => None,
                 };
                 Payload::Compare(CompareUnit {
                     comparison_key: self.key?,
@@ -722,7 +728,7 @@ impl Unit {
 /// Under which number an item of unit `index` is recorded.
 fn recorded(index: u32, item: Item) -> Recorded {
     match item {
-        Item::Texts | Item::Rows(_) => (index, item),
+        Item::Texts | Item::Files | Item::Rows(_) => (index, item),
         Item::Trial(trial) => (trial, item),
     }
 }

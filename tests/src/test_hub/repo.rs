@@ -16,6 +16,8 @@ pub struct TestRepo {
     pub(super) access: Access,
     branch: String,
     branches: BTreeMap<String, Files>,
+    /// Commits that were named rather than computed, by branch.
+    commits: BTreeMap<String, String>,
 }
 
 pub(super) type Files = BTreeMap<String, TestFile>;
@@ -60,7 +62,8 @@ impl TestRepo {
     fn new(kind: RepoKind, id: &str) -> Self {
         let branch = "main".to_owned();
         let branches = BTreeMap::from([(branch.clone(), Files::new())]);
-        Self { kind, id: id.to_owned(), old_id: None, access: Access::All, branch, branches }
+        let (id, commits) = (id.to_owned(), BTreeMap::new());
+        Self { kind, id, old_id: None, access: Access::All, branch, branches, commits }
     }
 
     /// A small file: its digest is git's, and the hub itself sends it.
@@ -98,6 +101,12 @@ impl TestRepo {
         self
     }
 
+    /// Gives the branch this commit, which somebody has pinned.
+    pub fn commit_is(mut self, commit: &str) -> Self {
+        self.commits.insert(self.branch.clone(), commit.to_owned());
+        self
+    }
+
     /// Requests for the old id are redirected.
     pub fn renamed_from(self, old_id: &str) -> Self {
         Self { old_id: Some(old_id.to_owned()), ..self }
@@ -115,7 +124,8 @@ impl TestRepo {
 
     /// The commit and the files of a branch, a tag or a commit.
     pub(super) fn at(&self, revision: &str) -> Option<(String, &Files)> {
-        let mut all = self.branches.iter().map(|(name, files)| (name, self.commit(files), files));
+        let commit = |name, files| self.commits.get(name).cloned().unwrap_or_else(|| self.commit(files));
+        let mut all = self.branches.iter().map(|(name, files)| (name, commit(name, files), files));
         let (_, commit, files) = all.find(|(name, commit, _)| *name == revision || commit == revision)?;
         Some((commit, files))
     }

@@ -122,5 +122,9 @@ fn names_that_lead_elsewhere_are_refused_before_they_are_used() {
     file.path = "../../../evil.txt".to_owned();
     assert!(matches!(client.fetch(&good, &file), Err(HubError::FileName { .. })));
     assert!(matches!(client.open(&good, &file, 0), Err(HubError::FileName { .. })));
-    assert_eq!(files_below(folder.path()), ["cache/models--a--good/refs/main"]);
+    let kept = [
+        format!("cache/models--a--good/.lsa/{}.json", good.commit),
+        "cache/models--a--good/refs/main".to_owned(),
+    ];
+    assert_eq!(files_below(folder.path()), kept);
 }

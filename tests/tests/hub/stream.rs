@@ -37,8 +37,8 @@ fn reading_goes_on_where_a_connection_broke() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let repo = TestRepo::model("a/b").large_file("large.bin", bytes(size)).file("small.bin", bytes(size));
     let hub = TestHub::start([repo]);
-    hub.cut_after("large.bin", 700_000, 3);
-    hub.cut_after("small.bin", 700_000, 3);
+    hub.cut_after("large.bin", 200_000, 3);
+    hub.cut_after("small.bin", 200_000, 3);
     let client = client(&hub, folder.path());
     let listing = listing(&client, "a/b");
     for file in &listing.files {
@@ -49,7 +49,7 @@ fn reading_goes_on_where_a_connection_broke() {
             assert!(read == bytes(size)[from as usize..], "{} from {from}", file.path);
         }
     }
-    let n_cut = hub.requests_for("small.bin").iter().filter(|request| request.sent == 700_000).count();
+    let n_cut = hub.requests_for("small.bin").iter().filter(|request| request.sent == 200_000).count();
     assert_eq!(n_cut, 3);
 }
 

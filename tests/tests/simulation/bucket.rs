@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lsa_common::id::{AttemptId, Digest, JobId};
-use lsa_common::key::{comparison_key, extraction_key};
+use lsa_common::key::{comparison_key, extraction_key, model_files_key};
 use lsa_common::report::Outcome;
 use lsa_common::unit::Unit;
 use lsa_coordinator::plan::{What, Work, WorkId};
@@ -42,6 +42,7 @@ pub enum Weather {
 pub fn makes(unit: &Unit) -> Vec<Place> {
     match unit {
         Unit::Prepare(unit) => vec![(unit.texts_key, 0, Item::Texts)],
+        Unit::Mirror(unit) => vec![(model_files_key(&unit.model), 0, Item::Files)],
         Unit::Extract(unit) => unit
             .poolings
             .iter()
@@ -56,7 +57,7 @@ pub fn makes(unit: &Unit) -> Vec<Place> {
 /// What a unit reads.
 pub fn reads(unit: &Unit) -> Vec<Place> {
     match unit {
-        Unit::Prepare(_) => Vec::new(),
+        Unit::Prepare(_) | Unit::Mirror(_) => Vec::new(),
         Unit::Extract(unit) => vec![(unit.texts_key, 0, Item::Texts)],
         Unit::Compare(unit) => {
             (0..unit.n_shards).map(|shard| (unit.extraction_key, shard, Item::Rows(unit.pooling))).collect()
@@ -68,6 +69,7 @@ pub fn reads(unit: &Unit) -> Vec<Place> {
 pub fn items(work: &Work, key: Digest) -> Vec<Place> {
     match &work.what {
         What::Prepare { .. } => vec![(key, 0, Item::Texts)],
+        What::Mirror { .. } => vec![(key, 0, Item::Files)],
         What::Extract(extraction) => (0..extraction.n_shards())
             .flat_map(|shard| extraction.poolings.iter().map(move |p| (key, shard, Item::Rows(*p))))
             .collect(),
@@ -121,6 +123,7 @@ impl Bucket {
         };
         let (numeric_profile, key) = match &work.what {
             What::Prepare { texts_key, .. } => (String::new(), *texts_key),
+            What::Mirror { files_key, .. } => (String::new(), *files_key),
             What::Extract(extraction) => {
                 let profile = bind(extraction.base_key);
                 let key = extraction_key(extraction.base_key, &profile);
@@ -149,7 +152,7 @@ impl Bucket {
         let attempt = commit.report.attempt;
         for place in makes(&commit.payload) {
             let reported = match (&commit.report.outcome, place.2) {
-                (Outcome::Prepared(_), Item::Texts) => true,
+                (Outcome::Prepared(_), Item::Texts) | (Outcome::Mirrored, Item::Files) => true,
                 (Outcome::Extracted(made), Item::Rows(pooling)) => {
                     made.poolings.iter().any(|(of, _)| *of == pooling)
                 }

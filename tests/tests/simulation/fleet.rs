@@ -210,7 +210,8 @@ impl World {
         let (key, number, item) = reads(payload).into_iter().find(damaged)?;
         Some(match item {
             Item::Rows(pooling) => Damaged::Shard { extraction_key: key, pooling, shard: number },
-            Item::Texts | Item::Trial(_) => Damaged::Texts(key),
+            // Files are read from beside the bucket's books: a reader checks their digests.
+            Item::Texts | Item::Files | Item::Trial(_) => Damaged::Texts(key),
         })
     }
 
@@ -321,12 +322,15 @@ impl World {
 /// What a unit asks for, as a report.
 fn data(unit: &Unit) -> Outcome {
     match unit {
+        Unit::Mirror(_) => Outcome::Mirrored,
         Unit::Prepare(_) => Outcome::Prepared(Prepared {
             parts: Vec::new(),
             n_texts: 0,
             n_blank: 0,
             n_bad: 0,
             n_duplicates: 0,
+            columns: Vec::new(),
+            warnings: Vec::new(),
         }),
         Unit::Extract(unit) => Outcome::Extracted(Extracted {
             poolings: unit.poolings.iter().map(|pooling| (*pooling, Vec::new())).collect(),

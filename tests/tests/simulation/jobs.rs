@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use lsa_common::dataset::{Compression, Format, READER_VERSION, ReadLimits, ReadSettings, TextsSpec};
+use lsa_common::dataset::{
+    Compression, Format, Place, ReadLimits, ReadSettings, Sampling, SourceFile, TextsPlan, TextsSpec,
+};
+use lsa_common::hub::ContentId;
 use lsa_common::id::Digest;
 use lsa_common::job::{
     Experiment, ExtractionSettings, JobSpec, RunSettings, SPEC_FORMAT, SimilaritySettings,
@@ -34,9 +37,15 @@ fn spec(name: &str, rows: &[Row], continue_on_error: bool) -> JobSpec {
         format: SPEC_FORMAT,
         name: name.to_owned(),
         experiments: rows.iter().map(experiment).collect(),
-        models: vec![model("first"), model("second")],
+        models: vec![model("first", None), model("second", Some("c0ffee"))],
         texts: vec![texts()],
-        run: RunSettings { continue_on_error, max_attempts: MAX_ATTEMPTS, priority: 0, single: false },
+        run: RunSettings {
+            continue_on_error,
+            max_attempts: MAX_ATTEMPTS,
+            priority: 0,
+            mirror: true,
+            single: false,
+        },
         unresolved: Vec::new(),
     };
     spec.check().expect("made as resolving makes it");
@@ -72,10 +81,11 @@ fn file(name: &str) -> PinnedFile {
     PinnedFile { name: name.to_owned(), size: 1, sha256: Digest::of(name.as_bytes()) }
 }
 
-fn model(id: &str) -> PinnedModel {
+/// With a revision it comes from a hub, and goes through the bucket.
+fn model(id: &str, revision: Option<&str>) -> PinnedModel {
     PinnedModel {
         id: id.to_owned(),
-        revision: None,
+        revision: revision.map(str::to_owned),
         folder: PathBuf::new(),
         files: vec![file(id)],
         facts: ModelFacts {
@@ -97,20 +107,21 @@ fn model(id: &str) -> PinnedModel {
 }
 
 fn texts() -> TextsSpec {
-    TextsSpec {
-        dataset: "file:texts.txt".to_owned(),
-        file: file("texts.txt"),
-        path_hint: PathBuf::new(),
+    let source = SourceFile {
+        place: Place::Local { name: "texts.txt".to_owned(), hint: PathBuf::new() },
+        size: 1,
+        content: Some(ContentId::Sha256(Digest::of(b"texts.txt"))),
         format: Format::Text,
         compression: Compression::None,
-        column: None,
-        settings: ReadSettings {
-            num_samples: N_TEXTS,
-            dedupe: false,
-            skip_bad_rows: false,
-            limits: ReadLimits::default(),
-        },
-        reader_version: READER_VERSION,
-        n_texts: N_TEXTS,
-    }
+        columns: None,
+    };
+    let settings = ReadSettings {
+        num_samples: N_TEXTS,
+        sampling: Sampling::First,
+        dedupe: false,
+        skip_bad_rows: false,
+        limits: ReadLimits::default(),
+    };
+    let plan = TextsPlan::new("file:texts.txt".to_owned(), vec![source], settings);
+    TextsSpec { plan, n_texts: N_TEXTS }
 }

@@ -105,7 +105,12 @@ impl World {
                         self.met("damaged input");
                     }
                     Outcome::HandedBack if live => self.met("handed back"),
-                    Outcome::Prepared(_) | Outcome::Extracted(_) | Outcome::Compared(_) if !live => {
+                    Outcome::Prepared(_)
+                    | Outcome::Mirrored
+                    | Outcome::Extracted(_)
+                    | Outcome::Compared(_)
+                        if !live =>
+                    {
                         self.met("late report");
                     }
                     _ => {}

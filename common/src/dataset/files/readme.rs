@@ -20,8 +20,10 @@ pub(super) const BYTES_MAX: u64 = 1 << 20;
 const PATTERN_BYTES_MAX: usize = 1024;
 const PATTERNS_MAX: usize = 20_000;
 
-/// The most comparisons of a path with a pattern: some seconds.
-const COMPARISONS_MAX: usize = 20_000_000;
+/// The most looks at a path, and the most files in all configs together: some seconds and some 100 MB, many times what
+/// the largest repositories need.
+const LOOKS_MAX: usize = 10_000_000;
+const FOUND_MAX: usize = 1_000_000;
 
 /// The configs that `readme` declares, with those of `files` that they name; nothing where it declares none. A config
 /// or split without a file that can be read is left out.
@@ -32,18 +34,19 @@ pub(super) fn configs(readme: &[u8], files: &[HubFile]) -> Result<Vec<Config>, S
     let Some(front) = front_matter(&readme)? else { return Ok(Vec::new()) };
     let tree = yaml::parse(front)?;
     let Some(Yaml::List(declared)) = tree.get("configs") else { return Ok(Vec::new()) };
-    let mut finder = Finder { files, n_patterns: 0, n_comparisons: 0 };
+    let mut finder = Finder { files, n_patterns: 0, n_looks: 0, n_found: 0 };
     let mut configs: Vec<Config> = Vec::new();
+    let mut names: HashSet<&str> = HashSet::new();
     for declared in declared {
         let name = declared.get("config_name").and_then(Yaml::text).unwrap_or(DEFAULT);
         let is_default = declared.get("default").and_then(Yaml::text) == Some("true");
         let folder = declared.get("data_dir").and_then(Yaml::text).unwrap_or_default();
         let splits = match declared.get("data_files") {
             Some(data_files) => finder.splits(data_files, folder)?,
-            None => splits_under(files, folder),
+            None => finder.splits_under(folder)?,
         };
-        // The first of a name is the one that is read elsewhere too.
-        if !splits.is_empty() && !configs.iter().any(|config| config.name == name) {
+        // The first of a name that holds anything counts.
+        if !splits.is_empty() && names.insert(name) {
             configs.push(Config { name: name.to_owned(), is_default, splits });
         }
     }
@@ -71,7 +74,8 @@ fn front_matter(readme: &str) -> Result<Option<&str>, String> {
 struct Finder<'f> {
     files: &'f [HubFile],
     n_patterns: usize,
-    n_comparisons: usize,
+    n_looks: usize,
+    n_found: usize,
 }
 
 impl<'f> Finder<'f> {
@@ -83,6 +87,7 @@ impl<'f> Finder<'f> {
             for pattern in patterns {
                 let mut files = self.matching(pattern, folder)?;
                 files.retain(|file| known.insert(&file.path));
+                self.count(0, files.len())?;
                 let mut files: Vec<HubFile> = files.into_iter().cloned().collect();
                 sort(&mut files);
                 found.append(&mut files);
@@ -94,6 +99,24 @@ impl<'f> Finder<'f> {
         Ok(splits)
     }
 
+    /// The splits of a config that names no files, by the names of those under its folder.
+    fn splits_under(&mut self, folder: &str) -> Result<Vec<Split>, String> {
+        self.count(self.files.len(), 0)?;
+        let splits = splits_under(self.files, inside(folder));
+        self.count(0, splits.iter().map(|split| split.files.len()).sum())?;
+        Ok(splits)
+    }
+
+    /// Adds to what the whole head may make this program do.
+    fn count(&mut self, n_looks: usize, n_found: usize) -> Result<(), String> {
+        self.n_looks += n_looks;
+        self.n_found += n_found;
+        if self.n_looks > LOOKS_MAX || self.n_found > FOUND_MAX {
+            return Err("too many configs and patterns for so many files".to_owned());
+        }
+        Ok(())
+    }
+
     /// The files with a known ending that match.
     fn matching(&mut self, pattern: &str, folder: &str) -> Result<Vec<&'f HubFile>, String> {
         self.n_patterns += 1;
@@ -102,29 +125,33 @@ impl<'f> Finder<'f> {
                 "more than {PATTERNS_MAX} patterns, or one of more than {PATTERN_BYTES_MAX} bytes"
             ));
         }
-        let clean = |path: &str| path.trim_start_matches("./").trim_matches('/').to_owned();
-        let pattern = match clean(folder) {
-            folder if folder.is_empty() => clean(pattern),
-            folder => format!("{folder}/{}", clean(pattern)),
+        let pattern = match inside(folder) {
+            "" => inside(pattern).to_owned(),
+            folder => format!("{folder}/{}", inside(pattern)),
         };
-        // Only files that begin as the pattern does can match, and files are sorted by path.
         let fixed = &pattern[..pattern.find(['*', '?', '[', '{', '\\']).unwrap_or(pattern.len())];
-        let start = self.files.partition_point(|file| file.path.as_str() < fixed);
-        let near = self.files[start..].iter().take_while(|file| file.path.starts_with(fixed));
-        let near = near.filter(|file| kind_of(&file.path).is_some());
         if fixed.len() == pattern.len() {
-            return Ok(near.filter(|file| file.path == pattern).collect());
+            let file = self.files.binary_search_by(|file| file.path.as_str().cmp(fixed));
+            let file = file.ok().map(|idx| &self.files[idx]);
+            return Ok(file.into_iter().filter(|file| kind_of(&file.path).is_some()).collect());
         }
+        // Only files that begin as the pattern does can match, and files are sorted by path.
+        let start = self.files.partition_point(|file| file.path.as_str() < fixed);
+        let n_near = self.files[start..].partition_point(|file| file.path.starts_with(fixed));
+        let near = &self.files[start..start + n_near];
+        self.count(near.len(), 0)?;
         let glob = GlobBuilder::new(&pattern).literal_separator(true).build();
         let glob = glob.map_err(|error| format!("the pattern {pattern:?} is malformed: {}", error.kind()))?;
         let matcher = glob.compile_matcher();
-        let near: Vec<&'f HubFile> = near.collect();
-        self.n_comparisons += near.len();
-        if self.n_comparisons > COMPARISONS_MAX {
-            return Err("too many patterns for so many files".to_owned());
-        }
-        Ok(near.into_iter().filter(|file| matcher.is_match(&file.path)).collect())
+        let matches = |file: &&HubFile| kind_of(&file.path).is_some() && matcher.is_match(&file.path);
+        Ok(near.iter().filter(matches).collect())
     }
+}
+
+/// A path as it stands in a listing, without marks of its start: `data` for `./data/`, nothing for `.`.
+fn inside(path: &str) -> &str {
+    let path = path.trim_start_matches("./").trim_matches('/');
+    if path == "." { "" } else { path }
 }
 
 /// Splits, each once, with their patterns in the order in which they are written.
@@ -232,6 +259,7 @@ mod tests {
             "configs: [{config_name: de, data_dir: de/, data_files: test*}]",
             &["de/train: de/test.jsonl.gz"],
         );
+        check("configs: [{data_dir: ., data_files: ./en/9.csv}]", &["default/train: en/9.csv"]);
         check("configs: [{config_name: x, data_files: 'a[1].csv'}]", &[]);
         check("configs: [{config_name: x, data_files: 'a[[]1].csv'}]", &["x/train: a[1].csv"]);
         check(
@@ -269,6 +297,26 @@ mod tests {
         check("---\nconfigs: [\n---\n", Err("line"));
         check("---\nconfigs: []\n", Err("does not end"));
         check("---\nconfigs: [{data_files: 'en/[*.csv'}]\n---\n", Err("malformed"));
+        let many = "- {data_dir: x}\n".repeat(60_000);
+        check(&format!("---\nconfigs:\n{many}---\n"), Ok(0));
         check(&format!("---\nconfigs: [{{data_files: '{}*'}}]\n---\n", "x".repeat(2000)), Err("bytes"));
+    }
+    #[test]
+    fn hostile_heads_end_soon() {
+        let paths: Vec<String> = (0..20_000).map(|n| format!("{n:05}.csv")).collect();
+        let files = files(&paths.iter().map(String::as_str).collect::<Vec<_>>());
+        let entries = [
+            "- {config_name: c#}",
+            "- {config_name: c#, data_files: '*'}",
+            "- {config_name: c#, data_files: [{split: a, path: ['**', '*[0-9]*[0-9]*[0-9]*[0-9]*']}]}",
+            "- {config_name: c#, data_dir: '.', data_files: {a: '*#*', b: '{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}*'}}",
+        ];
+        for entry in entries {
+            let declared: String = (0..8000).map(|n| entry.replace('#', &n.to_string()) + "\n").collect();
+            let begin = std::time::Instant::now();
+            let said = configs(format!("---\nconfigs:\n{declared}---\n").as_bytes(), &files);
+            assert!(said.is_err(), "{entry}");
+            assert!(begin.elapsed() < std::time::Duration::from_secs(30), "{entry}: {:?}", begin.elapsed());
+        }
     }
 }

@@ -101,7 +101,11 @@ impl<'h> Repository<'h> {
             Ok(listing) => listing,
             Err(_) if !known.is_empty() => return Err(no_config(repo, which, known)),
             Err(source) => {
-                return Err(FilesError::NoData { repo: repo.clone(), commit: commit.clone(), source });
+                return Err(FilesError::NoData {
+                    repo: repo.clone(),
+                    commit: commit.clone(),
+                    source: Box::new(source),
+                });
             }
         };
         let configs = converted::configs(&listing.files);
