@@ -20,8 +20,9 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// By how much a worker's peak memory may grow from 8,192 texts to ten times as many, in bytes. A part of prepared texts
 /// has 16,384 rows, so that the first have half a part and the others several full ones; beyond that memory stays where
-/// it is. Measured: 12 to 20 MB, most of it what the allocator keeps. All rows of one pooling would be 57 MB.
-const GROWTH_MAX_BYTES: u64 = 32 << 20;
+/// it is. Measured: 11 to 20 MB, most of it what the allocator keeps, and once 37 MB on a machine that was busy with other
+/// things. All rows of one pooling would be 57 MB.
+const GROWTH_MAX_BYTES: u64 = 48 << 20;
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")
