@@ -177,12 +177,14 @@ fn choose<'c>(configs: &'c [Config], which: Which<'_>) -> Option<(&'c Config, Op
     }
 }
 
-/// The name to take where none is asked for: the English one, a pair with English, or the first.
+/// The name to take where none is asked for: the English one, a pair with English, one that ends as `cited_count_en` does,
+/// or the first.
 pub(super) fn preferred<'n>(names: &[&'n str]) -> Option<&'n str> {
     let english = ENGLISH.iter().find_map(|english| names.iter().find(|name| *name == english));
     let is_english = |part: &str| ENGLISH.contains(&part) && part != DEFAULT;
     let pair = || names.iter().find(|name| name.split('-').any(is_english));
-    english.or_else(pair).or(names.first()).copied()
+    let in_english = |name: &&&str| name.rsplit_once('_').is_some_and(|(_, end)| is_english(end));
+    english.or_else(pair).or_else(|| names.iter().find(in_english)).or(names.first()).copied()
 }
 
 /// The names as a list for reading, cut where they are many.
@@ -219,6 +221,7 @@ mod tests {
         check(&["de", "fr"], Some("de"));
         check(&["ace_Arab-bam_Latn", "ace_Arab-eng_Latn"], Some("ace_Arab-eng_Latn"));
         check(&["de-fr", "en-de", "en-en"], Some("en-en"));
+        check(&["yearpubl_ru", "yearpubl_en"], Some("yearpubl_en"));
         check(&["x", "default"], Some("default"));
         check(&[], None);
     }
