@@ -126,12 +126,18 @@ fn is_beside(name: &str) -> bool {
         || ["_id", "-id", "_url"].iter().any(|end| last.ends_with(end))
 }
 
-/// Refuses a column that is asked for and not there.
-pub(super) fn require(file: &SourceFile, name: &str, columns: &[Column]) -> Result<(), DatasetError> {
-    if columns.iter().any(|column| column.name == name) {
-        Ok(())
-    } else {
-        Err(no_column(file, name, columns))
+/// The columns out of `wanted` to read of a file that has these: all of them. Of columns that are joined the file may
+/// lack some, as a corpus lacks titles, but not all.
+pub(super) fn present(
+    file: &SourceFile,
+    wanted: &Columns,
+    columns: &[Column],
+) -> Result<Vec<String>, DatasetError> {
+    let is_there = |name: &&String| columns.iter().any(|column| column.name == **name);
+    let (there, missing): (Vec<&String>, Vec<&String>) = wanted.names.iter().partition(is_there);
+    match missing.first() {
+        Some(name) if !wanted.joined || there.is_empty() => Err(no_column(file, name, columns)),
+        Some(_) | None => Ok(there.into_iter().cloned().collect()),
     }
 }
 
@@ -189,10 +195,25 @@ mod tests {
         check(&[("id", false), ("review", true)], Ok("review"));
         check(&[("a", true), ("b", true)], Err("\"a\", \"b\""));
         check(&[("id", false)], Err("has no column \"text\"; its columns are \"id\""));
-        let asked = require(&local_file("f.csv"), "c", &columns(&[("a", true), ("b", true)]));
-        let message = asked.expect_err("there is no c").to_string();
-        assert!(message.contains("has no column \"c\"; its columns are \"a\", \"b\""), "{message}");
-        assert!(require(&local_file("f.csv"), "b", &columns(&[("b", false)])).is_ok());
+    }
+
+    #[test]
+    fn columns_that_are_missing() {
+        let check = |wanted: &[&str], joined: bool, expected: Result<&[&str], &str>| {
+            let names = wanted.iter().map(|name| (*name).to_owned()).collect();
+            let there = columns(&[("a", true), ("b", false)]);
+            let found = present(&local_file("f.csv"), &Columns { names, joined }, &there);
+            let found = found.map_err(|error| error.to_string());
+            match (&found, expected) {
+                (Ok(found), Ok(names)) => assert_eq!(found, names, "{wanted:?}"),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{wanted:?}: {error}"),
+                _ => panic!("{wanted:?}: {found:?}"),
+            }
+        };
+        check(&["b", "a"], false, Ok(&["b", "a"]));
+        check(&["c", "a"], false, Err("has no column \"c\"; its columns are \"a\", \"b\""));
+        check(&["c", "a"], true, Ok(&["a"]));
+        check(&["c", "d"], true, Err("has no column \"c\""));
     }
 
     #[test]

@@ -49,8 +49,9 @@ impl Delimited {
         };
         if this.read_record()? {
             this.take_header(source)?;
-            for name in wanted.iter().flat_map(|columns| &columns.names) {
-                this.places.push(this.place(source, name)?);
+            let names = wanted.map(|wanted| column::present(source, wanted, &this.header)).transpose()?;
+            for name in names.unwrap_or_default() {
+                this.places.push(this.place(source, &name)?);
             }
         }
         Ok(this)
@@ -98,7 +99,6 @@ impl Delimited {
     }
 
     fn place(&self, source: &SourceFile, name: &str) -> Result<usize, DatasetError> {
-        column::require(source, name, &self.header)?;
         let mut places = self.header.iter().enumerate().filter(|(_, column)| column.name == name);
         match (places.next(), places.next()) {
             (Some((place, _)), None) => Ok(place),

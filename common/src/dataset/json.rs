@@ -365,12 +365,11 @@ impl JsonColumns {
         limits: ReadLimits,
     ) -> Result<Self, DatasetError> {
         let names = match wanted {
-            Some(columns) => columns.names.clone(),
+            Some(wanted) => column::present(source, wanted, &header)?,
             None => header.iter().take(1).map(|column| column.name.clone()).collect(),
         };
         let mut columns = Vec::with_capacity(names.len());
         for name in names {
-            column::require(source, &name, &header)?;
             let array = find_column(open()?, &name)?;
             columns.push(JsonColumn { name, array });
         }

@@ -58,15 +58,15 @@ impl<'a> ParquetRows<'a> {
     ) -> Result<Self, DatasetError> {
         let metadata = footer::read(source, files)?;
         let leaves = leaf::leaves(metadata.file_metadata().schema_descr().root_schema());
-        let header: Vec<Column> = leaves.iter().map(Leaf::column).collect();
+        let header: Vec<Column> = leaves.iter().filter(|leaf| !leaf.is_null).map(Leaf::column).collect();
         let mut chosen = Vec::new();
-        for name in wanted.iter().flat_map(|columns| &columns.names) {
-            column::require(source, name, &header)?;
-            let mut found = leaves.iter().filter(|leaf| leaf.name == *name);
+        let names = wanted.map(|wanted| column::present(source, wanted, &header)).transpose()?;
+        for name in names.unwrap_or_default() {
+            let mut found = leaves.iter().filter(|leaf| leaf.name == name);
             match (found.next(), found.next()) {
                 (Some(leaf), None) if leaf.is_readable => chosen.push(leaf.clone()),
                 (Some(_), None) => {
-                    return Err(DatasetError::NotTextColumn { file: name_of(source), column: name.clone() });
+                    return Err(DatasetError::NotTextColumn { file: name_of(source), column: name });
                 }
                 _ => {
                     let columns = column::listing(header.iter().map(|column| column.name.as_str()));
@@ -90,7 +90,7 @@ impl<'a> ParquetRows<'a> {
         })
     }
 
-    /// The columns that there are.
+    /// The columns that there are, without those that hold nothing but nulls.
     pub(super) fn header(&self) -> &[Column] {
         &self.header
     }

@@ -16,6 +16,8 @@ pub(super) struct Leaf {
     pub(super) is_text: bool,
     /// Whether its values can be read as strings.
     pub(super) is_readable: bool,
+    /// Whether it has no type, as a column has whose values were all null when it was written.
+    pub(super) is_null: bool,
     /// Where it lies in lists.
     pub(super) lists: Option<ListLevels>,
 }
@@ -109,6 +111,7 @@ impl<'a> Walk<'a> {
             place: self.leaves.len(),
             is_text: is_readable && is_declared,
             is_readable,
+            is_null: matches!(info.logical_type_ref(), Some(LogicalType::Unknown)),
             lists: levels.lists,
         }
     }
@@ -178,5 +181,13 @@ mod tests {
         let expected: Vec<_> =
             expected.into_iter().map(|(name, text, lists)| (name.to_owned(), text, lists)).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_column_of_nulls_has_no_type() {
+        let schema = parse_message_type("message m { optional int32 title (UNKNOWN); optional int32 id; }");
+        let found = leaves(&schema.expect("a schema"));
+        let found: Vec<_> = found.iter().map(|leaf| (leaf.name.as_str(), leaf.is_null)).collect();
+        assert_eq!(found, [("title", true), ("id", false)]);
     }
 }

@@ -41,6 +41,25 @@ fn several_columns() {
 }
 
 #[test]
+fn documents_of_a_corpus_without_titles() {
+    let parquet = |schema: &str, leaves: Vec<Leaf>| parquet(schema, Default::default(), &[leaves]);
+    let without = "message m { required binary _id (UTF8); required binary text (UTF8); }";
+    let files = [
+        ("f.parquet", parquet(without, vec![leaf(&["1", "2"]), leaf(&["x", "y"])])),
+        ("f.csv", b"_id,text\n1,x\n2,y\n".to_vec()),
+        ("f.json", b"{\"_id\": [1, 2], \"text\": [\"x\", \"y\"]}".to_vec()),
+        ("f.jsonl", b"{\"_id\": 1, \"text\": \"x\"}\n{\"text\": \"y\"}\n".to_vec()),
+    ];
+    for (path, bytes) in files {
+        let read = |names: &[&str], joined| read_one(path, &bytes, columns(names, joined), SETTINGS);
+        let joined = read(&["title", "text"], true).expect(path);
+        assert_eq!(joined.told(), [(0, 0, 0, "x"), (0, 1, 0, "y")], "{path}");
+        let error = read(&["title", "body"], true).expect_err(path);
+        assert!(error.contains("\"title\""), "{path}: {error}");
+    }
+}
+
+#[test]
 fn rules_for_hub_files() {
     let chosen = |path: &str, bytes: &[u8]| {
         let outcome = read_one(path, bytes, None, ROOMY)?;
