@@ -8,6 +8,7 @@
 //! DatasetName ─► TextsPlan { files: Vec<SourceFile>, settings } ─► survey (local files) or read_texts ─► Text, Text, …
 //!                                    FileOpener: bytes of a file ──┘
 //! ```
+//! Objects in a bucket are fetched first and are local files from then on.
 
 pub mod catalogue;
 mod column;
@@ -21,6 +22,7 @@ mod jsonl;
 mod lines;
 mod local;
 mod name;
+mod objects;
 mod opener;
 mod parquet;
 mod reader;
@@ -39,6 +41,7 @@ pub use error::{At, BadRow, DatasetError};
 pub use format::{Compression, Format, KNOWN_ENDINGS};
 pub use local::{local_files, local_plan};
 pub use name::{BucketName, C4Name, DatasetName, FileName, HubName, NameError, RepoName, TaskName};
+pub use objects::{ObjectsError, objects_plan};
 pub use opener::{ByPlace, FileOpener, HubFiles, LocalFiles};
 pub use reader::{Survey, Tally, TextReader, read_texts, survey};
 pub use source::{Columns, Place, SourceFile};

@@ -44,7 +44,7 @@ enum RequestError {
 pub struct ResolveErrors {
     /// What is wrong, each once.
     pub lines: Vec<String>,
-    /// Whether a hub wants to know who asks.
+    /// Whether a hub or a bucket wants to know who asks.
     pub is_refused: bool,
 }
 
@@ -248,6 +248,7 @@ mod tests {
 
     use lsa_common::metric::MetricName;
     use tempfile::TempDir;
+    use tokio::runtime::Handle;
 
     use super::*;
     use crate::grid::{self, GridSource, Language, Overlay};
@@ -256,6 +257,10 @@ mod tests {
     struct NoHub;
 
     impl Repositories for NoHub {
+        fn runtime(&self) -> &Handle {
+            panic!("nothing is fetched")
+        }
+
         fn model(&self, name: &grid::ModelName) -> Result<PinnedModel, SourceError> {
             panic!("{name} is no folder")
         }

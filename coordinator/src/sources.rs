@@ -1,14 +1,16 @@
 //! Where the models and texts of a grid come from when it is resolved.
 //!
-//! Paths and `file:` names are this machine's. What a hub has is asked of the hub by whoever will run the job: here for
+//! Paths and `file:` names are this machine's, and objects in a bucket are fetched to it. What a hub has is asked of the hub by whoever will run the job: here for
 //! `run` and `plan`, the coordinator for `submit`, so that a cluster asks once, with its own token and its own mirror.
 
 mod here;
 mod there;
 
+use lsa_common::config::coordinator_cache;
 use lsa_common::dataset::files::FilesError;
 use lsa_common::dataset::{
-    DatasetError, DatasetName, HubName, LocalFiles, ReadSettings, TextsSpec, local_plan, survey,
+    DatasetError, DatasetName, HubName, LocalFiles, ObjectsError, ReadSettings, TextsPlan, TextsSpec,
+    local_plan, objects_plan, survey,
 };
 use lsa_common::failure::FailureClass;
 use lsa_common::model::PinnedModel;
@@ -16,6 +18,7 @@ use lsa_common::model_source::{self, ModelSourceError};
 use lsa_common::prepare::PrepareError;
 use lsa_common::store::StoreError;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 
 use crate::client::ClientError;
 use crate::grid::ModelName;
@@ -72,15 +75,16 @@ pub enum SourceError {
     /// The coordinator says no.
     #[error(transparent)]
     Coordinator(#[from] ClientError),
-    /// Objects in a bucket.
-    #[error(
-        "dataset {0} names objects in a bucket, which cannot be read yet; copy them here and use file:PATH"
-    )]
-    Bucket(String),
+    /// The objects cannot be had.
+    #[error(transparent)]
+    Objects(#[from] ObjectsError),
 }
 
 /// What a hub has.
 pub trait Repositories {
+    /// Where this machine waits for what it fetches itself.
+    fn runtime(&self) -> &Handle;
+
     /// Pins a model.
     fn model(&self, name: &ModelName) -> Result<PinnedModel, SourceError>;
 
@@ -96,19 +100,25 @@ pub fn model(repositories: &dyn Repositories, name: &ModelName) -> Result<Pinned
     }
 }
 
-/// Finds the texts of a dataset: local files are read here, hub datasets where the hub is asked.
+/// Finds the texts of a dataset: local files and objects in a bucket are read here, hub datasets where the hub is asked.
 pub fn texts(repositories: &dyn Repositories, request: &TextsRequest) -> Result<FoundTexts, SourceError> {
     match &request.dataset {
-        DatasetName::File(name) => {
-            let plan = local_plan(name, request.settings)?;
-            let survey = survey(plan, &LocalFiles::default())?;
-            let mut warnings = survey.warnings;
-            warnings.extend(duplicates(survey.tally.n_duplicates, request.settings.dedupe));
-            Ok(FoundTexts { spec: survey.spec, warnings })
-        }
+        DatasetName::File(name) => surveyed(local_plan(name, request.settings)?),
         DatasetName::Hub(name) => repositories.texts(name, request),
-        DatasetName::Bucket(name) => Err(SourceError::Bucket(name.to_string())),
+        DatasetName::Bucket(name) => {
+            let cache = coordinator_cache();
+            surveyed(objects_plan(name, request.settings, repositories.runtime(), &cache)?)
+        }
     }
+}
+
+/// Reads files of this machine.
+fn surveyed(plan: TextsPlan) -> Result<FoundTexts, SourceError> {
+    let dedupe = plan.settings.dedupe;
+    let survey = survey(plan, &LocalFiles::default())?;
+    let mut warnings = survey.warnings;
+    warnings.extend(duplicates(survey.tally.n_duplicates, dedupe));
+    Ok(FoundTexts { spec: survey.spec, warnings })
 }
 
 /// What is said of texts that are equal to an earlier one.
@@ -126,7 +136,7 @@ impl SourceError {
                 FilesError::Hub(error) => error.failure_class(),
                 _ => FailureClass::Reject,
             },
-            Self::Bucket(_) => FailureClass::Reject,
+            Self::Objects(error) => error.failure_class(),
             Self::Dataset(error) => error.failure_class(),
             Self::Prepared(error) => error.failure_class(),
             Self::Store(error) => error.failure_class(),
@@ -134,7 +144,8 @@ impl SourceError {
         }
     }
 
-    /// Whether a hub wants to know who asks: a missing or insufficient token, terms that were not accepted.
+    /// Whether a hub or a bucket wants to know who asks: a missing or insufficient token or key, terms that were not
+    /// accepted.
     pub fn is_refused(&self) -> bool {
         match self {
             Self::Model(error) => error.is_refused(),
@@ -144,8 +155,9 @@ impl SourceError {
                 source,
                 ..
             }))) => source.is_refused(),
+            Self::Objects(error) => error.is_refused(),
             Self::Coordinator(error) => error.is_refused(),
-            Self::Dataset(_) | Self::Prepared(_) | Self::Store(_) | Self::Bucket(_) => false,
+            Self::Dataset(_) | Self::Prepared(_) | Self::Store(_) => false,
         }
     }
 }

@@ -44,6 +44,10 @@ pub struct AskHub {
 }
 
 impl Repositories for AskHub {
+    fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     fn model(&self, name: &ModelName) -> Result<PinnedModel, SourceError> {
         Ok(pin_from_hub(&name.id, name.revision.as_deref(), &*self.hub, self.fetch)?)
     }

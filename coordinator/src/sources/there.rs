@@ -22,6 +22,10 @@ pub struct AskCoordinator {
 }
 
 impl Repositories for AskCoordinator {
+    fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     fn model(&self, name: &ModelName) -> Result<PinnedModel, SourceError> {
         let request = pb::PinModelRequest {
             id: name.id.clone(),
