@@ -28,6 +28,8 @@ const DRAFT_PREFIX: &str = ".draft-";
 const DRAFT_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// More than any note has.
 const NOTE_BYTES_MAX: u64 = 16 << 10;
+/// Bytes that are digested at once.
+const CHUNK: usize = 256 << 10;
 /// An object whose fetching is told: one that takes a while.
 const TOLD_BYTES_MIN: u64 = 1 << 20;
 
@@ -106,9 +108,7 @@ impl Cache {
         if !metadata.is_file() || metadata.len() != object.size {
             return None;
         }
-        let mut hasher = sha2::Sha256::new();
-        io::copy(&mut File::open(&path).ok()?, &mut hasher).ok()?;
-        (Digest(hasher.finalize().into()) == sha256).then_some((sha256, path))
+        (digest(&path).ok()? == sha256).then_some((sha256, path))
     }
 
     /// The object in a draft, of the size that was listed.
@@ -171,6 +171,18 @@ impl Cache {
     fn note(&self, object: &Listed) -> PathBuf {
         let whose = Digest::of(format!("{}\n{}", self.bucket, object.location).as_bytes());
         self.notes().join(format!("{whose}.json"))
+    }
+}
+
+fn digest(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = sha2::Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(Digest(hasher.finalize().into())),
+            n_read => hasher.update(&chunk[..n_read]),
+        }
     }
 }
 
