@@ -85,6 +85,11 @@ impl Cluster {
         self.start_coordinator(&address);
     }
 
+    /// The coordinator's address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The bucket's folder.
     pub fn store(&self) -> PathBuf {
         self.home.join("store")

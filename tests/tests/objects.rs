@@ -89,14 +89,14 @@ fn objects_give_what_the_same_files_give() {
     assert!(from_objects["units_run"].as_u64() > Some(0), "{from_objects:#}");
     assert_eq!(from_files["units_run"], 0, "the content is what counts: {from_files:#}");
 
-    // The coordinator has neither the objects nor credentials; they are sent along.
+    // The coordinator does not know where the objects are: they are sent along.
     let mut cluster = Cluster::start(&home.join("cluster"), 20);
     cluster.start_workers(1);
     cluster.until_connected(1);
     let output = home.join("fetched");
-    let model = tiny_model();
-    let model = model.to_str().expect("a plain path");
-    let job = cluster.submit(&["--model", model, "--dataset", &name, "--trials", "2"]);
+    let mut submit = coordinator("submit", home, &endpoint, &name);
+    submit.args(["--trials", "2", "--json", "--coordinator", cluster.url()]);
+    let job = succeed(submit).json()["job"].as_str().expect("an id").to_owned();
     cluster.until_ended(&job, LIMIT);
     cluster.succeed(&["fetch", &job, "--output-dir", output.to_str().expect("a plain path")]);
     let npz = |folder: &str| {

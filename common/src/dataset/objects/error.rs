@@ -67,13 +67,13 @@ pub enum ObjectsError {
     },
     /// No data files.
     #[error(
-        "nothing is called {name} or lies below it that ends in {KNOWN_ENDINGS} (objects looked at: {n_seen}); check the \
-         prefix, which is a whole name or a folder's"
+        "no object is called {name} or lies below it and ends in {KNOWN_ENDINGS} ({n_seen} looked at); check the prefix: \
+         it is the whole name of an object, or of a folder"
     )]
     Nothing {
         /// The dataset.
         name: String,
-        /// Objects below it with other endings.
+        /// Objects below it, with other endings or empty.
         n_seen: usize,
     },
     /// Too many of them.
