@@ -18,9 +18,9 @@ use lsa_tests::cluster::Cluster;
 use lsa_tests::inputs::{sentences, tiny_model};
 use lsa_tests::process::{command, finish, succeed};
 use lsa_tests::results::{assert_same, read_tree, without_timings};
+use object_store::ObjectStoreExt as _;
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use tokio::runtime::Runtime;
 
 /// The address of an S3 server; the credentials are in the variables `AWS_…`.
