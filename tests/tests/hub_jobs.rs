@@ -375,6 +375,15 @@ fn a_cluster_without_internet_works_from_an_imported_mirror() {
     let place = ["--store", text(&inside), "--output-dir", text(&output), "--device", "cpu"];
     succeed(lsa("there", &[&["run"], &flags[..], &place].concat()));
     assert_eq!(hub.requests().len(), n_requests, "nobody was asked");
+
+    // A cluster on such a bucket, whose machines know no hub.
+    let mut cluster = Cluster::start(&folder.path().join("cluster"), 60);
+    succeed(lsa("there", &["mirror", "import", text(&carried), "--store", text(&cluster.store())]));
+    cluster.start_workers(2);
+    let submitted = folder.path().join("submitted");
+    cluster.succeed(&[&["submit"], &flags[..], &["--watch", "--output-dir", text(&submitted)]].concat());
+    assert_same(&without_timings(read_tree(&submitted)), &without_timings(read_tree(&output)));
+
     let other =
         ["--model", "owner/other", "--dataset", "Banking77Classification", "--set", "run.mirror=only"];
     let ended = finish(lsa("there", &[&["run"], &other[..], &place].concat()));

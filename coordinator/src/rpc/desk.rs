@@ -51,7 +51,8 @@ impl HubDesk {
         let name = ModelName { id: request.id, revision };
         let pin = move |ask: &AskHub, mirrored: &MirroredHub| {
             let model = ask.model(&name)?;
-            if mirror != MirrorMode::Off {
+            // With `only` everything is there.
+            if mirror == MirrorMode::Auto {
                 keep_small_files(mirrored, &model)?;
             }
             Ok(model)
