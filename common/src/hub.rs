@@ -9,7 +9,7 @@
 
 mod cache;
 mod client;
-mod content;
+pub(crate) mod content;
 mod download;
 mod error;
 mod hf;

@@ -3,12 +3,10 @@
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sha1::Digest as _;
-use sha2::Digest as _;
-
 use super::DatasetError;
 use super::opener::name_of;
 use super::source::{Place, SourceFile};
+use crate::hub::content::ContentHash;
 use crate::hub::{ContentId, HubError};
 use crate::id::Digest;
 
@@ -18,28 +16,18 @@ pub(super) struct HashingFile(Arc<Mutex<Inner>>);
 
 struct Inner {
     reader: Box<dyn Read + Send>,
-    hasher: Hasher,
+    hash: ContentHash,
     n_bytes: u64,
     /// Whether the file itself could not be read: tells a broken disk from broken compressed data.
     failed: bool,
 }
 
-enum Hasher {
-    Sha256(sha2::Sha256),
-    GitSha1(sha1::Sha1),
-}
-
 impl HashingFile {
     /// Digests the bytes of `reader` the way in which the content of `file` is named.
     pub(super) fn new(reader: Box<dyn Read + Send>, file: &SourceFile) -> Self {
-        let hasher = match file.content {
-            Some(ContentId::GitSha1(_)) => {
-                let header = format!("blob {}\0", file.size);
-                Hasher::GitSha1(sha1::Sha1::new_with_prefix(header))
-            }
-            Some(ContentId::Sha256(_)) | None => Hasher::Sha256(sha2::Sha256::new()),
-        };
-        Self(Arc::new(Mutex::new(Inner { reader, hasher, n_bytes: 0, failed: false })))
+        let sha256 = ContentId::Sha256(Digest([0; 32]));
+        let hash = ContentHash::like(file.content.as_ref().unwrap_or(&sha256), file.size);
+        Self(Arc::new(Mutex::new(Inner { reader, hash, n_bytes: 0, failed: false })))
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -49,14 +37,7 @@ impl HashingFile {
     /// Bytes read so far and what they are.
     pub(super) fn content(&self) -> (u64, ContentId) {
         let inner = self.inner();
-        let content = match &inner.hasher {
-            Hasher::Sha256(hasher) => ContentId::Sha256(Digest(hasher.clone().finalize().into())),
-            Hasher::GitSha1(hasher) => {
-                let digest = hasher.clone().finalize();
-                ContentId::GitSha1(digest.iter().map(|byte| format!("{byte:02x}")).collect())
-            }
-        };
-        (inner.n_bytes, content)
+        (inner.n_bytes, inner.hash.clone().finish())
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -69,10 +50,7 @@ impl Read for HashingFile {
         let mut inner = self.inner();
         match inner.reader.read(out) {
             Ok(n_read) => {
-                match &mut inner.hasher {
-                    Hasher::Sha256(hasher) => hasher.update(&out[..n_read]),
-                    Hasher::GitSha1(hasher) => hasher.update(&out[..n_read]),
-                }
+                inner.hash.update(&out[..n_read]);
                 inner.n_bytes += n_read as u64;
                 Ok(n_read)
             }

@@ -92,12 +92,6 @@ pub enum BadRow {
 /// Why a dataset gives no texts. Each but some of [`DatasetError::Hub`] is the user's to mend: no retry helps.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    /// A name that needs the hub.
-    #[error("dataset {name:?} is not available yet; use file:PATH with a file that ends in {KNOWN_ENDINGS}")]
-    NotAvailable {
-        /// The name as typed.
-        name: String,
-    },
     /// A path without `file:` in front.
     #[error("dataset {name:?} looks like a path; write file:{name}")]
     NoScheme {

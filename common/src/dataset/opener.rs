@@ -76,13 +76,6 @@ impl<'a> HubFiles<'a> {
         Self { hub, listings: Mutex::default() }
     }
 
-    /// As [`HubFiles::new`], with listings that are known already.
-    pub fn with_listings(hub: &'a dyn Hub, listings: Vec<Listing>) -> Self {
-        let key = |listing: &Listing| (listing.repo.clone(), listing.commit.clone());
-        let listings = listings.into_iter().map(|listing| (key(&listing), Arc::new(listing))).collect();
-        Self { hub, listings: Mutex::new(listings) }
-    }
-
     fn find(&self, file: &SourceFile) -> Result<(Arc<Listing>, HubFile), DatasetError> {
         let Place::Hub { repo, commit, path } = &file.place else {
             return Err(DatasetError::NotInRepo { file: name_of(file) });

@@ -10,13 +10,12 @@
 //! ```
 //! A blob has its name only once its bytes were verified, so a blob of the right size is believed.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::names::{is_commit, is_inside};
-use super::settings;
 use super::{HubError, HubFile, Listing, Repo, RepoKind};
 
 /// A ref file holds one commit hash; anything longer is no ref.
@@ -40,30 +39,9 @@ impl HubCache {
         Self { root: root.into() }
     }
 
-    /// The cache that the Python libraries would use: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`,
-    /// `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub`; the first that is set.
-    pub fn from_environment() -> Self {
-        Self::from_variables(|name| std::env::var_os(name))
-    }
-
-    fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
-        Self { root: settings::cache_folder(&variable) }
-    }
-
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// The ids of the models in the cache, sorted; empty where it cannot be read.
-    pub fn models(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        let kept = entries.filter(|entry| entry.path().join("snapshots").is_dir());
-        let names = kept.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut ids: Vec<String> =
-            names.filter_map(|name| Some(name.strip_prefix("models--")?.replace("--", "/"))).collect();
-        ids.sort();
-        ids
     }
 
     /// The commit that a branch, tag or commit means here, and its folder; none where there is no such snapshot.
@@ -196,8 +174,11 @@ fn read_ref(repository: &Path, revision: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
     use crate::hub::ContentId;
+    use crate::hub::settings::cache_folder;
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -220,7 +201,6 @@ mod tests {
             assert_eq!(commit, COMMIT);
             assert!(folder.ends_with(COMMIT));
         }
-        assert_eq!(cache.models(), ["owner/name"]);
         for revision in ["bad", "other", "", "../refs/main", "/etc/passwd", &COMMIT.replace('0', "1")] {
             assert_eq!(cache.snapshot(&model(), revision), None, "{revision}");
         }
@@ -266,10 +246,10 @@ mod tests {
     #[test]
     fn the_first_variable_that_is_set_wins() {
         let check = |set: &[(&str, &str)], expected: &str| {
-            let found = HubCache::from_variables(|name| {
+            let found = cache_folder(&|name: &str| {
                 set.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
             });
-            assert_eq!(found, HubCache::at(expected), "{set:?}");
+            assert_eq!(found, Path::new(expected), "{set:?}");
         };
         check(&[("HF_HUB_CACHE", "/a"), ("HF_HOME", "/b")], "/a");
         check(&[("HUGGINGFACE_HUB_CACHE", "/c"), ("HF_HOME", "/b")], "/c");

@@ -6,14 +6,15 @@ use super::ContentId;
 use crate::id::Digest;
 
 /// A digest in the making.
-pub(super) enum ContentHash {
+#[derive(Clone)]
+pub(crate) enum ContentHash {
     Sha256(sha2::Sha256),
     GitSha1(sha1::Sha1),
 }
 
 impl ContentHash {
     /// Of the same kind as `expected`, for a file of `size` bytes.
-    pub(super) fn like(expected: &ContentId, size: u64) -> Self {
+    pub(crate) fn like(expected: &ContentId, size: u64) -> Self {
         match expected {
             ContentId::Sha256(_) => Self::Sha256(sha2::Digest::new()),
             ContentId::GitSha1(_) => {
@@ -24,14 +25,14 @@ impl ContentHash {
         }
     }
 
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hash) => sha2::Digest::update(hash, bytes),
             Self::GitSha1(hash) => sha1::Digest::update(hash, bytes),
         }
     }
 
-    pub(super) fn finish(self) -> ContentId {
+    pub(crate) fn finish(self) -> ContentId {
         match self {
             Self::Sha256(hash) => ContentId::Sha256(Digest(sha2::Digest::finalize(hash).into())),
             Self::GitSha1(hash) => {

@@ -1,46 +1,33 @@
 //! What bytes are, found out while they pass by.
 
-use std::fmt::Write as _;
-
 use crate::hub::ContentId;
+use crate::hub::content::ContentHash as ListedHash;
 use crate::id::Digest;
 
 /// Digests of the bytes of one file: always SHA-256, and the git object id where the listing has that.
 pub(super) struct ContentHash {
     sha256: sha2::Sha256,
-    git: Option<sha1::Sha1>,
+    git: Option<ListedHash>,
 }
 
 impl ContentHash {
     /// For a file of `size` bytes that the listing identifies by `id`.
     pub(super) fn new(id: &ContentId, size: u64) -> Self {
-        let git = match id {
-            ContentId::Sha256(_) => None,
-            ContentId::GitSha1(_) => {
-                let mut git: sha1::Sha1 = sha1::Digest::new();
-                sha1::Digest::update(&mut git, format!("blob {size}\0"));
-                Some(git)
-            }
-        };
+        let git = matches!(id, ContentId::GitSha1(_)).then(|| ListedHash::like(id, size));
         Self { sha256: sha2::Digest::new(), git }
     }
 
     pub(super) fn update(&mut self, bytes: &[u8]) {
         sha2::Digest::update(&mut self.sha256, bytes);
         if let Some(git) = &mut self.git {
-            sha1::Digest::update(git, bytes);
+            git.update(bytes);
         }
     }
 
     /// The SHA-256, and the content id of the kind that the listing has.
     pub(super) fn finish(self) -> (Digest, ContentId) {
         let sha256 = Digest(sha2::Digest::finalize(self.sha256).into());
-        let Some(git) = self.git else { return (sha256, ContentId::Sha256(sha256)) };
-        let mut hex = String::new();
-        for byte in sha1::Digest::finalize(git) {
-            write!(hex, "{byte:02x}").expect("a string takes all that is written to it");
-        }
-        (sha256, ContentId::GitSha1(hex))
+        (sha256, self.git.map_or(ContentId::Sha256(sha256), ListedHash::finish))
     }
 }
 
