@@ -64,6 +64,13 @@ pub struct ShowArgs {
     pub json: bool,
 }
 
+impl DatasetsError {
+    /// Whether the rights of whoever asks the hub do not suffice.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Files(error) if error.is_refused())
+    }
+}
+
 /// Why nothing is listed or shown.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetsError {

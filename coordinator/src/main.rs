@@ -213,7 +213,10 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
             Ok(0)
         }
         Command::Mirror(args) => {
-            mirror::run(*args).await?;
+            mirror::run(*args).await.map_err(|error| match error.is_refused() {
+                true => Failure::Refused(error.into()),
+                false => error.into(),
+            })?;
             Ok(0)
         }
         Command::Report(args) => {
@@ -241,7 +244,10 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
         Command::Datasets(DatasetsArgs { command: Some(DatasetsCommand::Show(args)), .. }) => {
             let hub = hub_access::hub().map_err(usage)?;
             let shown = tokio::task::spawn_blocking(move || datasets::show(&*hub, &args)).await?;
-            emit(&shown.map_err(usage)?)?;
+            emit(&shown.map_err(|error| match error.is_refused() {
+                true => Failure::Refused(error.into()),
+                false => usage(error),
+            })?)?;
             Ok(0)
         }
         Command::Completions { shell } => {

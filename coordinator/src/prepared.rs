@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use lsa_common::dataset::{FileOpener, TextsPlan, TextsSpec};
+use lsa_common::dataset::{DatasetError, FileOpener, TextsPlan, TextsSpec};
 use lsa_common::failure::FailureClass;
 use lsa_common::id::AttemptId;
 use lsa_common::key::texts_key;
@@ -52,6 +52,11 @@ pub enum PreparedError {
 }
 
 impl PreparedError {
+    /// Whether the rights of whoever asks the hub do not suffice.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Prepare(PrepareError::Dataset(DatasetError::Hub { source, .. })) if source.is_refused())
+    }
+
     /// What the failure means for whoever asked.
     pub fn failure_class(&self) -> FailureClass {
         match self {

@@ -1,7 +1,8 @@
 //! Where the models and texts of a grid come from when it is resolved.
 //!
-//! Paths and `file:` names are this machine's, and objects in a bucket are fetched to it. What a hub has is asked of the hub by whoever will run the job: here for
-//! `run` and `plan`, the coordinator for `submit`, so that a cluster asks once, with its own token and its own mirror.
+//! Paths and `file:` names are this machine's, and objects in a bucket are fetched to it. What a hub has is asked of the
+//! hub by whoever will run the job: here for `run` and `plan`, the coordinator for `submit`, so that a cluster asks once,
+//! with its own token and its own mirror.
 
 mod here;
 mod there;
@@ -15,7 +16,6 @@ use lsa_common::dataset::{
 use lsa_common::failure::FailureClass;
 use lsa_common::model::PinnedModel;
 use lsa_common::model_source::{self, ModelSourceError};
-use lsa_common::prepare::PrepareError;
 use lsa_common::store::StoreError;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -149,15 +149,12 @@ impl SourceError {
     pub fn is_refused(&self) -> bool {
         match self {
             Self::Model(error) => error.is_refused(),
-            Self::Files { source, .. } => matches!(&**source, FilesError::Hub(error) if error.is_refused()),
-            Self::Dataset(DatasetError::Hub { source, .. })
-            | Self::Prepared(PreparedError::Prepare(PrepareError::Dataset(DatasetError::Hub {
-                source,
-                ..
-            }))) => source.is_refused(),
+            Self::Files { source, .. } => source.is_refused(),
+            Self::Dataset(DatasetError::Hub { source, .. }) => source.is_refused(),
+            Self::Prepared(error) => error.is_refused(),
             Self::Objects(error) => error.is_refused(),
             Self::Coordinator(error) => error.is_refused(),
-            Self::Dataset(_) | Self::Prepared(_) | Self::Store(_) => false,
+            Self::Dataset(_) | Self::Store(_) => false,
         }
     }
 }

@@ -165,6 +165,11 @@ fn what_cannot_be_had_is_told_before_any_work() {
     let sample = ["Banking77Classification", "--sample-size", "301"];
     check(&[&tiny[..], &sample].concat(), 2, &["sample_size 301 is larger than the 300 texts"]);
 
+    let mut mirror = command("lsa-coordinator", folder.path());
+    mirror.args(["mirror", "--datasets", "hf:owner/gated"]).env("HF_ENDPOINT", hub.url());
+    let ended = finish(mirror);
+    assert_eq!(ended.status.code(), Some(4), "{}", ended.stderr);
+
     let mut allowed =
         run(folder.path(), &hub, &folder.path().join("out"), &[&tiny[..], &["hf:owner/gated"]].concat());
     allowed.env("HF_TOKEN", "secret");

@@ -56,6 +56,13 @@ pub fn resolve(
     }
 }
 
+impl FilesError {
+    /// Whether the rights of whoever asks the hub do not suffice.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Hub(error) if error.is_refused())
+    }
+}
+
 /// Why no files were found.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {

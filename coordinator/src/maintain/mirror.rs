@@ -22,7 +22,7 @@ use crate::identity::Identity;
 use crate::{forecast, hub_access, random_id};
 
 use dataset::{Taken, add_dataset};
-use fill::{FillArgs, Lines, fill};
+use fill::{Failed, FillArgs, Lines, fill};
 use list::ListError;
 use transfer::{Copied, TransferError};
 
@@ -115,8 +115,8 @@ pub enum MirrorCommandError {
     #[error("the work was broken off")]
     BrokenOff,
     /// Some of what was named is not there.
-    #[error("{}", .0.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>().join("\n"))]
-    Failed(Vec<(String, String)>),
+    #[error("{}", .0.iter().map(|one| format!("{}: {}", one.name, one.reason)).collect::<Vec<_>>().join("\n"))]
+    Failed(Vec<Failed>),
     /// Copying failed.
     #[error(transparent)]
     Transfer(#[from] TransferError),
@@ -126,6 +126,11 @@ pub enum MirrorCommandError {
 }
 
 impl MirrorCommandError {
+    /// Whether the rights of whoever asks the hub do not suffice.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Failed(failed) if failed.iter().any(|one| one.is_refused))
+    }
+
     /// Whether the user can mend it before any work.
     pub fn is_usage(&self) -> bool {
         match self {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lsa_common::dataset::{DatasetName, HubName, Place, TextsPlan, files};
+use lsa_common::dataset::{DatasetName, HubFiles, HubName, Place, TextsPlan, files};
 use lsa_common::hub::{Hub, HubError, HubFile, Listing, Repo};
 use lsa_common::mirror::{MirroredHub, Told};
 use tokio::runtime::Handle;
@@ -15,7 +15,6 @@ use crate::grid::DataSettings;
 use crate::identity::Identity;
 use crate::prepared;
 use crate::resolve::texts_request;
-use lsa_common::dataset::HubFiles;
 
 /// Datasets up to here are mirrored whole, beside the texts that are taken of them.
 const WHOLE_BYTES_MAX: u64 = 4 << 30;

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 
 use clap::Args;
+use lsa_common::dataset::files::FilesError;
 use lsa_common::hub::{Hub, HubError, HubFile, Listing, Repo, RepoKind};
 use lsa_common::mirror::{Added, MirrorError, MirroredHub, Told};
 use lsa_common::model_source;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use super::BucketArgs;
 use crate::forecast;
+use crate::prepared::PreparedError;
 
 /// Which repositories to mirror, and where.
 #[derive(Args, Clone, Debug)]
@@ -63,8 +65,19 @@ pub struct Filled {
 pub struct FillSummary {
     /// Those that are in the bucket.
     pub filled: Vec<Filled>,
-    /// Name and reason of those that are not, or not whole.
-    pub failed: Vec<(String, String)>,
+    /// Those that are not, or not whole.
+    pub failed: Vec<Failed>,
+}
+
+/// What could not be mirrored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    /// As it was named.
+    pub name: String,
+    /// Why, and how to mend it.
+    pub reason: String,
+    /// Whether the rights of whoever asked the hub did not suffice.
+    pub is_refused: bool,
 }
 
 /// Why a repository was not mirrored.
@@ -88,6 +101,21 @@ pub enum FillError {
     /// The bucket, or the way into it, failed.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
+}
+
+impl FillError {
+    fn is_refused(&self) -> bool {
+        match self {
+            Self::Hub(error)
+            | Self::Model(RemoteModelError::Hub(error))
+            | Self::Mirror(MirrorError::Hub(error)) => error.is_refused(),
+            Self::Choice(error) => {
+                error.downcast_ref::<FilesError>().is_some_and(FilesError::is_refused)
+                    || error.downcast_ref::<PreparedError>().is_some_and(PreparedError::is_refused)
+            }
+            Self::Folder(_) | Self::Local(_) | Self::Model(_) | Self::Mirror(_) => false,
+        }
+    }
 }
 
 /// Puts those files of a repository that `choose` names into the bucket. `hub` is the one behind `mirror`: what the
@@ -151,7 +179,11 @@ pub fn fill(
     for (name, filled) in models.chain(datasets) {
         match filled {
             Ok(filled) => summary.filled.extend(filled),
-            Err(error) => summary.failed.push((name.clone(), crate::chain(&error))),
+            Err(error) => summary.failed.push(Failed {
+                name: name.clone(),
+                reason: crate::chain(&error),
+                is_refused: error.is_refused(),
+            }),
         }
     }
     summary

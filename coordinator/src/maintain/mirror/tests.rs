@@ -313,9 +313,9 @@ fn one_mirror_failure_does_not_keep_the_others() {
     let summary = bench.fill(&["--models", "a/gone,a/none", &here, "a/b@v1", "--datasets", "a/none"]);
     assert_eq!(summary.filled.len(), 1);
     assert_eq!((summary.filled[0].id.as_str(), summary.filled[0].revision.as_str()), ("a/b", "v1"));
-    let failed: Vec<&str> = summary.failed.iter().map(|(name, _)| name.as_str()).collect();
+    let failed: Vec<&str> = summary.failed.iter().map(|one| one.name.as_str()).collect();
     assert_eq!(failed, ["a/gone", "a/none", here.as_str(), "a/none"]);
-    let reasons: Vec<&str> = summary.failed.iter().map(|(_, reason)| reason.as_str()).collect();
+    let reasons: Vec<&str> = summary.failed.iter().map(|one| one.reason.as_str()).collect();
     assert!(reasons[0].contains("there is no model a/gone"), "{reasons:?}");
     assert!(reasons[1].contains("has no config.json"), "{reasons:?}");
     assert!(reasons[2].contains("is a folder"), "{reasons:?}");
