@@ -21,7 +21,7 @@ pub struct GridArgs {
     #[arg(long, value_name = "GRID")]
     pub config: Option<PathBuf>,
 
-    /// Hub ids (in the local cache) or folders of models; a hub id may end in @REVISION
+    /// Hub ids or folders of models; a hub id may end in @REVISION
     #[arg(long, visible_alias = "models", value_name = "MODEL", num_args = 1.., value_delimiter = ',')]
     pub model: Vec<String>,
 
