@@ -73,11 +73,11 @@ pub fn trial_memory_bytes(n: u32, widths: &[u32], metrics: &[MetricSpec], thread
         let matrix = bytes_per_pair(value).saturating_add(value * n);
         let (part, work) = match metric.name {
             MetricName::Cka => (matrix, 0),
-            MetricName::DistanceCorrelation => (matrix, bytes_per_pair(8)),
+            MetricName::DistanceCorrelation | MetricName::DebiasedCka => (matrix, bytes_per_pair(8)),
             // Similarities, and while they are ranked two lists of sort records.
             MetricName::Rsa => (bytes_per_pair(4), bytes_per_pair(3 * 8)),
-            MetricName::JaccardSimilarity => {
-                (n_neighbours.saturating_mul(4), n_neighbours.saturating_mul(12))
+            MetricName::JaccardSimilarity | MetricName::MutualKnn | MetricName::RankSimilarity => {
+                (n_neighbours.saturating_mul(8), n_neighbours.saturating_mul(16))
             }
         };
         kept = kept.saturating_add(part);
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<MetricSpec> {
-        MetricName::ALL.into_iter().map(MetricSpec::new).collect()
+        MetricName::DEFAULT.into_iter().map(MetricSpec::new).collect()
     }
 
     #[test]

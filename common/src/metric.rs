@@ -1,59 +1,22 @@
 //! Which similarity metrics are asked for: names and parameters as data, no arithmetic.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-/// A similarity metric, named as in the ReSi benchmark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum MetricName {
-    /// Linear centred kernel alignment. Kornblith et al. 2019.
-    #[serde(rename = "CKA")]
-    Cka,
-    /// Representational similarity analysis. Kriegeskorte et al. 2008.
-    #[serde(rename = "RSA")]
-    Rsa,
-    /// Mean Jaccard overlap of nearest neighbours. Wang et al. 2020.
-    JaccardSimilarity,
-    /// Distance correlation. Székely et al. 2007.
-    DistanceCorrelation,
-}
+mod catalogue;
+mod name;
 
-impl MetricName {
-    /// Every metric, in the order in which they are listed and run.
-    pub const ALL: [Self; 4] = [Self::Cka, Self::Rsa, Self::JaccardSimilarity, Self::DistanceCorrelation];
+pub use catalogue::{Invariance, MetricInfo};
+pub use name::MetricName;
 
-    /// The name as it is written in grid files, file names and figures.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cka => "CKA",
-            Self::Rsa => "RSA",
-            Self::JaccardSimilarity => "JaccardSimilarity",
-            Self::DistanceCorrelation => "DistanceCorrelation",
-        }
-    }
-
-    /// The metric of that name; case matters not.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|metric| metric.as_str().eq_ignore_ascii_case(text))
-    }
-}
-
-impl fmt::Display for MetricName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The neighbours that `JaccardSimilarity` looks at unless told otherwise.
+/// The neighbours that metrics over neighbours look at unless told otherwise, as in ReSi.
 pub const K_DEFAULT: u32 = 10;
 
-/// A metric with its parameters.
+/// A metric with its parameters; `k` is set where the metric counts neighbours, and nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MetricSpec {
     /// Which metric.
     pub name: MetricName,
-    /// Neighbours counted; only for metrics over neighbours.
+    /// Neighbours counted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub k: Option<u32>,
 }
@@ -61,16 +24,14 @@ pub struct MetricSpec {
 impl MetricSpec {
     /// The metric with its default parameters.
     pub fn new(name: MetricName) -> Self {
-        let k = (name == MetricName::JaccardSimilarity).then_some(K_DEFAULT);
-        Self { name, k }
+        Self { name, k: name.info().counts_neighbours.then_some(K_DEFAULT) }
     }
 
     /// The fewest rows on which the metric is defined.
     pub fn rows_min(&self) -> u32 {
-        match self.name {
-            MetricName::Cka | MetricName::DistanceCorrelation => 2,
-            MetricName::Rsa => 3,
-            MetricName::JaccardSimilarity => self.k.unwrap_or(K_DEFAULT).saturating_add(1),
+        match self.k {
+            Some(k) => k.saturating_add(1),
+            None => self.name.info().rows_min,
         }
     }
 
@@ -81,5 +42,22 @@ impl MetricSpec {
             Some(k) => format!("{} with k = {k} needs at least {rows_min} rows (k + 1), got {n}", self.name),
             None => format!("{} needs at least {rows_min} rows, got {n}", self.name),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_whatever_their_case_and_stored_as_written() {
+        for name in MetricName::ALL {
+            assert_eq!(MetricName::parse(&name.as_str().to_lowercase()), Some(name));
+            let spec = MetricSpec::new(name);
+            let stored = serde_json::to_string(&spec).unwrap();
+            assert!(stored.starts_with(&format!("{{\"name\":\"{name}\"")), "{stored}");
+            assert_eq!(serde_json::from_str::<MetricSpec>(&stored).unwrap(), spec);
+        }
+        assert_eq!(MetricName::parse("Cosine"), None);
     }
 }

@@ -173,7 +173,7 @@ pub(crate) mod samples {
         };
         let trial = |trial: u32| TrialMatrices {
             n_layers: side,
-            matrices: MetricName::ALL
+            matrices: MetricName::DEFAULT
                 .into_iter()
                 .zip([0.1, 0.2, 0.5, 0.05])
                 .map(|(name, steepness)| (MetricSpec::new(name), matrix(trial, steepness)))

@@ -193,7 +193,7 @@ pub const SAMPLE_SIZE_DEFAULT: u32 = 3000;
 impl Default for SimilaritySettings {
     fn default() -> Self {
         Self {
-            metrics: MetricName::ALL.map(MetricSpec::new).to_vec(),
+            metrics: MetricName::DEFAULT.map(MetricSpec::new).to_vec(),
             sample_size: None,
             trials: 5,
             seed: 42,

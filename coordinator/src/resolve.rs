@@ -322,7 +322,7 @@ mod tests {
         assert!(experiment.extraction.shard_rows.is_power_of_two());
         let similarity = &experiment.similarity;
         assert_eq!((similarity.sample_size, similarity.trials, similarity.seed), (N_TEXTS, 5, 42));
-        assert_eq!(similarity.metrics.len(), MetricName::ALL.len());
+        assert_eq!(similarity.metrics.len(), MetricName::DEFAULT.len());
         assert_eq!(spec.texts[0].n_texts, N_TEXTS);
         let names: Vec<&str> = spec.models[0].files.iter().map(|file| file.name.as_str()).collect();
         assert!(names.contains(&"config.json") && names.contains(&"model.safetensors"), "{names:?}");

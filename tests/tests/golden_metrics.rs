@@ -4,10 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use lsa_common::failure::FailureClass;
-use lsa_common::metric::{MetricName, MetricSpec};
+use lsa_common::metric::{Invariance, MetricName, MetricSpec};
 use lsa_common::trial_matrices::TrialMatrices;
 use lsa_worker::array_file::{ArrayFile, npy_bytes};
-use lsa_worker::metric::{Invariance, metric};
 use lsa_worker::similarity::{SimilarityArgs, run};
 use lsa_worker::trial::{LayerRows, LayerSource, SourceError, TrialError, run_trial};
 
@@ -38,7 +37,7 @@ impl LayerSource for InMemory {
 }
 
 fn all_metrics() -> Vec<MetricSpec> {
-    MetricName::ALL.into_iter().map(MetricSpec::new).collect()
+    MetricName::DEFAULT.into_iter().map(MetricSpec::new).collect()
 }
 
 /// All rows, by the given metrics, on two threads.
@@ -199,7 +198,7 @@ fn the_fewest_rows_that_each_metric_takes() {
 fn layers_that_say_nothing_are_nan_with_the_reason() {
     let (n, d) = (70, 8);
     let regular = noise(3, n * d);
-    let all = MetricName::ALL;
+    let all = MetricName::DEFAULT;
     let rows_of =
         |value: &dyn Fn(usize) -> f64| (0..n * d).map(|place| value(place / d)).collect::<Vec<f64>>();
     for constant in [rows_of(&|_| 0.1), rows_of(&|_| 0.0), rows_of(&|row| 1.0 + 1e-9 * row as f64)] {
@@ -226,9 +225,9 @@ fn layers_that_say_nothing_are_nan_with_the_reason() {
 #[test]
 fn two_columns_give_numbers_in_range() {
     let (x, y) = related(100, 2);
-    let result = compare_layers(vec![(2, x), (2, y)], &MetricName::ALL).unwrap();
+    let result = compare_layers(vec![(2, x), (2, y)], &MetricName::DEFAULT).unwrap();
     for (spec, matrix) in &result.matrices {
-        let (low, high) = metric(spec.name).properties.range;
+        let (low, high) = spec.name.info().range;
         assert!(matrix.iter().all(|cell| (low..=high + TOLERANCE_DIAGONAL).contains(cell)), "{matrix:?}");
     }
     assert!(result.undefined.is_empty());
@@ -255,7 +254,7 @@ fn equal_rows_tie_exactly_and_ties_go_to_the_lower_index() {
     let place = |copy: usize| (0..3 * n).map(move |i| (i * 7 + copy) % n);
     let x: Vec<f64> = place(0).flat_map(|row| &distinct[row * d..][..d]).copied().collect();
     let turned = reflected(&x, d, 9);
-    let result = compare_layers(vec![(d, x), (d, turned)], &MetricName::ALL).unwrap();
+    let result = compare_layers(vec![(d, x), (d, turned)], &MetricName::DEFAULT).unwrap();
     for (spec, matrix) in &result.matrices {
         assert!(
             (matrix[1] - 1.0).abs() < TOLERANCE || spec.name == MetricName::Rsa,
@@ -315,7 +314,7 @@ fn declared_invariances_hold_and_no_others() {
         Invariance::RowOrder,
     ];
     for name in MetricName::ALL {
-        let properties = metric(name).properties;
+        let properties = name.info();
         let value =
             |x: Vec<f64>, y: Vec<f64>| only(&compare_layers(vec![(d, x), (d, y)], &[name]).unwrap())[1];
         let before = value(x.clone(), y.clone());
@@ -340,11 +339,87 @@ fn values_stay_in_their_declared_range() {
         let n = 12 + 3 * seed as usize;
         let layers = (0..4).map(|layer| (5, noise(100 * seed + layer, n * 5))).collect();
         for (spec, matrix) in compare_layers(layers, &MetricName::ALL).unwrap().matrices {
-            let (low, high) = metric(spec.name).properties.range;
+            let (low, high) = spec.name.info().range;
             let (low, high) = (low - TOLERANCE_DIAGONAL, high + TOLERANCE_DIAGONAL);
             assert!(matrix.iter().all(|cell| (low..=high).contains(cell)), "{}: {matrix:?}", spec.name);
         }
     }
+}
+
+/// The further metrics against their definitions, from full matrices in float64.
+#[test]
+fn further_metrics_agree_with_their_definitions() {
+    // Sums of some thousand terms near 1 in another order.
+    const BY_DEFINITION: f64 = 1e-12;
+    let (n, d, k) = (70, 9, 10);
+    let (x, y) = related(n, d);
+    let names = [MetricName::DebiasedCka, MetricName::MutualKnn, MetricName::RankSimilarity];
+    let result = compare_layers(vec![(d, x.clone()), (d, y.clone())], &names).unwrap();
+    let inner = |values: &[f64]| -> Vec<Vec<f64>> {
+        let row = |i: usize| &values[i * d..][..d];
+        let product = |i, j| row(i).iter().zip(row(j)).map(|(a, b)| a * b).sum();
+        (0..n).map(|i| (0..n).map(|j| product(i, j)).collect()).collect()
+    };
+    let (gram_x, gram_y) = (inner(&x), inner(&y));
+
+    // The estimator as its paper has it; it does not ask for centred rows.
+    let hsic = |k: &[Vec<f64>], l: &[Vec<f64>]| {
+        let off = |m: &[Vec<f64>], i: usize, j: usize| if i == j { 0.0 } else { m[i][j] };
+        let sums =
+            |m: &[Vec<f64>]| -> Vec<f64> { (0..n).map(|i| (0..n).map(|j| off(m, i, j)).sum()).collect() };
+        let cells = (0..n).flat_map(|i| (0..n).map(move |j| (i, j)));
+        let trace: f64 = cells.map(|(i, j)| off(k, i, j) * off(l, j, i)).sum();
+        let (rows_k, rows_l) = (sums(k), sums(l));
+        let (all_k, all_l) = (rows_k.iter().sum::<f64>(), rows_l.iter().sum::<f64>());
+        let mixed: f64 = rows_k.iter().zip(&rows_l).map(|(a, b)| a * b).sum();
+        let m = n as f64;
+        trace + all_k * all_l / ((m - 1.0) * (m - 2.0)) - 2.0 * mixed / (m - 2.0)
+    };
+    let debiased = hsic(&gram_x, &gram_y) / (hsic(&gram_x, &gram_x) * hsic(&gram_y, &gram_y)).sqrt();
+
+    let nearest = |gram: &[Vec<f64>]| -> Vec<Vec<usize>> {
+        let cosine = |i: usize, j: usize| gram[i][j] / (gram[i][i] * gram[j][j]).sqrt();
+        let of_row = |i: usize| {
+            let mut others: Vec<usize> = (0..n).filter(|j| *j != i).collect();
+            others.sort_by(|a, b| cosine(i, *b).total_cmp(&cosine(i, *a)));
+            others.truncate(k);
+            others
+        };
+        (0..n).map(of_row).collect()
+    };
+    let (near_x, near_y) = (nearest(&gram_x), nearest(&gram_y));
+    let (mut mutual, mut ranked) = (0.0, 0.0);
+    for (a, b) in near_x.iter().zip(&near_y) {
+        let rank = |list: &[usize], j: usize| 1.0 + list.iter().position(|other| *other == j).unwrap() as f64;
+        let common: Vec<usize> = a.iter().copied().filter(|j| b.contains(j)).collect();
+        mutual += common.len() as f64 / k as f64 / n as f64;
+        let harmonic: f64 = (1..=common.len()).map(|i| 1.0 / i as f64).sum();
+        let score = |j: &usize| {
+            let (r, s) = (rank(a, *j), rank(b, *j));
+            2.0 / ((1.0 + (r - s).abs()) * (r + s))
+        };
+        if !common.is_empty() {
+            ranked += common.iter().map(score).sum::<f64>() / harmonic / n as f64;
+        }
+    }
+    for ((spec, matrix), expected) in result.matrices.iter().zip([debiased, mutual, ranked]) {
+        assert!((matrix[1] - expected).abs() < BY_DEFINITION, "{}: {} {expected}", spec.name, matrix[1]);
+        assert!(
+            (matrix[0] - 1.0).abs() < BY_DEFINITION,
+            "{}: {} of a layer and itself",
+            spec.name,
+            matrix[0]
+        );
+    }
+}
+
+#[test]
+fn debiased_cka_of_unrelated_layers_is_near_zero_where_cka_is_not() {
+    let (n, d) = (60, 50);
+    let layers = vec![(d, noise(1, n * d)), (d, noise(2, n * d))];
+    let result = compare_layers(layers, &[MetricName::Cka, MetricName::DebiasedCka]).unwrap();
+    let [cka, debiased] = [0, 1].map(|place| result.matrices[place].1[1]);
+    assert!(cka > 0.4 && debiased.abs() < 0.1, "CKA {cka}, debiased {debiased}");
 }
 
 #[test]
@@ -454,7 +529,7 @@ fn the_command_picks_a_pooling_and_compares_two_files() {
     run(SimilarityArgs { pooling: pooling.clone(), ..arguments(several.clone(), &output) }).unwrap();
     let (_, within) = read_npy(&output.join("CKA.npy"));
     run(SimilarityArgs { pooling, against: Some(by_layer), ..arguments(several, &output) }).unwrap();
-    for name in MetricName::ALL {
+    for name in MetricName::DEFAULT {
         let (shape, cells) = read_npy(&output.join(format!("{name}.npy")));
         // Layers of the other file in the order of their numbers: x, y, x.
         assert_eq!(shape, [2, 3]);

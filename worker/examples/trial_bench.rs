@@ -97,7 +97,7 @@ fn main() {
     let (n_layers, n_rows, width) = (argument(1, 13), argument(2, 3000), argument(3, 768));
     let threads = argument(4, 2);
     tch::set_num_threads(1);
-    let metrics: Vec<MetricSpec> = MetricName::ALL.into_iter().map(MetricSpec::new).collect();
+    let metrics: Vec<MetricSpec> = MetricName::DEFAULT.into_iter().map(MetricSpec::new).collect();
     let synthetic = Synthetic { n_layers, n_rows, width };
     let layers: Vec<Vec<f32>> =
         (0..n_layers).map(|layer| synthetic.layer(layer).into_iter().map(|x| x as f32).collect()).collect();
@@ -150,7 +150,7 @@ fn main() {
     timed(&mut combine, || {
         for (spec, parts) in metrics.iter().zip(&parts) {
             let parts: Vec<_> = parts.iter().map(Some).collect();
-            (metric(spec.name).combine)(&parts, None);
+            (metric(spec.name).combine)(spec, &parts, None);
         }
     });
     steps.push(("all pairs", combine));

@@ -1,19 +1,23 @@
 //! The similarity metrics: what each one keeps of a layer, and how layers are compared by what was kept.
 //!
-//! A metric is two functions. `prepare` sees one layer, a row of the upper triangle of pairs at a time, and keeps a
-//! [`Part`]; `combine` turns the parts of two sets of layers into a matrix. Neither samples, moves data between
-//! devices or fills in defaults. A new metric is a file with these two and an entry in [`metric`]; tests are made
-//! from the properties declared there.
+//! A metric is two functions. The first sees one layer, a row of the upper triangle of pairs at a time, and keeps a [`Part`]; the second, `combine`, turns the parts of two sets of layers into a matrix. Neither
+//! samples, moves data between devices or fills in defaults. A new metric is a file with these two and an entry in
+//! [`metric`]; what is known of it whatever the data stands in `lsa_common::metric`, and tests are made from that.
+
+use std::any::Any;
 
 use lsa_common::metric::{K_DEFAULT, MetricName, MetricSpec};
+use rayon::prelude::*;
 
 pub mod gram;
 pub mod layer;
 pub mod quantity;
 
 pub mod cka;
+pub mod debiased_cka;
 pub mod distance_correlation;
 pub mod neighbours;
+pub mod rank_similarity;
 pub mod rsa;
 
 pub mod pair_vector;
@@ -21,26 +25,28 @@ pub mod ranks;
 pub mod scratch;
 pub mod triangle;
 
-use neighbours::Neighbours;
-use pair_vector::PairVector;
 use quantity::Quantity;
 
 /// What a metric keeps of one layer: all that comparing it with other layers takes.
-pub enum Part {
-    /// A vector over all pairs of rows.
-    Pairs(PairVector),
-    /// The nearest neighbours of every row.
-    Neighbours(Neighbours),
-}
+pub struct Part(Box<dyn Any + Send + Sync>);
 
 impl Part {
-    /// The vectors among `parts`, in place; what is none counts as undefined.
-    fn pairs<'a>(parts: &[Option<&'a Self>]) -> Vec<Option<&'a PairVector>> {
-        let pairs = |part: &&'a Self| match part {
-            Self::Pairs(vector) => Some(vector),
-            Self::Neighbours(_) => None,
-        };
-        parts.iter().map(|part| part.as_ref().and_then(pairs)).collect()
+    /// A part that holds `kept`.
+    pub fn new<T: Any + Send + Sync>(kept: T) -> Self {
+        Self(Box::new(kept))
+    }
+
+    /// What it holds.
+    ///
+    /// # Panics
+    /// Where that is no `T`: a metric is given the parts that it made itself.
+    pub fn get<T: Any>(&self) -> &T {
+        self.0.downcast_ref().expect("a part of the same metric")
+    }
+
+    /// What is in each of `parts`, in place.
+    pub fn all<'a, T: Any>(parts: &[Option<&'a Self>]) -> Vec<Option<&'a T>> {
+        parts.iter().map(|part| part.map(Self::get)).collect()
     }
 }
 
@@ -50,7 +56,7 @@ pub enum Undefined {
     /// All rows are equal up to rounding, so there is nothing to compare.
     #[error("all rows are equal up to rounding")]
     ConstantLayer,
-    /// All pairs of rows are correlated alike, so their order says nothing.
+    /// All pairs of rows are as similar, so their order says nothing.
     #[error("all pairs of rows have the same Pearson correlation, so RSA is undefined")]
     EqualCorrelations,
 }
@@ -64,43 +70,13 @@ pub trait Prepare {
     fn finish(self: Box<Self>) -> Result<Part, Undefined>;
 }
 
-/// What may be done to the rows of a layer without changing a metric's result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Invariance {
-    /// Multiplying all rows by one orthogonal matrix.
-    Rotation,
-    /// Multiplying all rows by one positive number.
-    Scaling,
-    /// Adding one vector to all rows.
-    Translation,
-    /// Adding one number to all entries of a row, another to those of the next.
-    RowOffset,
-    /// Multiplying each row by a positive number of its own.
-    RowScaling,
-    /// Putting the rows of both sides into another common order; for data without ties.
-    RowOrder,
-}
-
-/// What holds of a metric whatever the data.
-#[derive(Clone, Copy, Debug)]
-pub struct Properties {
-    /// Whether comparing a with b and b with a gives the same.
-    pub symmetric: bool,
-    /// The smallest and the largest value.
-    pub range: (f64, f64),
-    /// Whether a larger value means that layers are more alike.
-    pub larger_is_more_similar: bool,
-    /// What does not change the value.
-    pub invariances: &'static [Invariance],
-}
-
 /// Compares layers by their parts: [a, b] row-major, `b` being `None` to compare `a` with itself.
 ///
 /// An undefined layer is `None` and gives NaN in its row and column. Runs on the current thread pool; the result does
-/// not depend on its size.
-pub type Combine = fn(a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64>;
+/// not depend on its size. The matrix of `a` with itself is exactly symmetric where the metric is.
+pub type Combine = fn(&MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64>;
 
-/// A metric: what it reads, how it begins with a layer, how it compares layers, and what is known of it.
+/// A metric: what it reads, how it begins with a layer, and how it compares layers.
 pub struct Metric {
     /// What it wants to know of each pair of rows.
     pub reads: Quantity,
@@ -108,40 +84,69 @@ pub struct Metric {
     pub prepare: fn(&MetricSpec, n: usize) -> Box<dyn Prepare>,
     /// Compares layers.
     pub combine: Combine,
-    /// What holds whatever the data.
-    pub properties: Properties,
 }
 
-/// The metric of that name.
+/// How the metric of that name is computed.
 pub fn metric(name: MetricName) -> Metric {
-    use Invariance::{Rotation, RowOffset, RowOrder, RowScaling, Scaling, Translation};
-    let properties =
-        |range, invariances| Properties { symmetric: true, range, larger_is_more_similar: true, invariances };
+    let kernel: fn(&MetricSpec, usize) -> Box<dyn Prepare> = |_, n| Box::new(cka::Kernel::new(n));
+    let nearest: fn(&MetricSpec, usize) -> Box<dyn Prepare> =
+        |spec, n| Box::new(neighbours::Nearest::new(n, spec.k.unwrap_or(K_DEFAULT) as usize));
     match name {
-        MetricName::Cka => Metric {
+        MetricName::Cka => Metric { reads: Quantity::Kernel, prepare: kernel, combine: cka::combine },
+        MetricName::DebiasedCka => Metric {
             reads: Quantity::Kernel,
-            prepare: |_, n| Box::new(cka::Kernel::new(n)),
-            combine: cka::combine,
-            properties: properties((0.0, 1.0), &[Rotation, Scaling, Translation, RowOrder]),
+            prepare: |_, n| Box::new(debiased_cka::Kernel::new(n)),
+            combine: debiased_cka::combine,
         },
-        // A rotation mixes the entries of a row, and with them its mean: RSA is not invariant under it.
         MetricName::Rsa => Metric {
             reads: Quantity::Pearson,
             prepare: |_, n| Box::new(rsa::Ranks::new(n)),
             combine: rsa::combine,
-            properties: properties((-1.0, 1.0), &[Scaling, RowScaling, RowOffset, RowOrder]),
         },
-        MetricName::JaccardSimilarity => Metric {
-            reads: Quantity::Cosine,
-            prepare: |spec, n| Box::new(neighbours::Nearest::new(n, spec.k.unwrap_or(K_DEFAULT) as usize)),
-            combine: neighbours::combine,
-            properties: properties((0.0, 1.0), &[Rotation, Scaling, RowScaling, RowOrder]),
-        },
+        MetricName::JaccardSimilarity => {
+            Metric { reads: Quantity::Cosine, prepare: nearest, combine: neighbours::jaccard }
+        }
+        MetricName::MutualKnn => {
+            Metric { reads: Quantity::Cosine, prepare: nearest, combine: neighbours::mutual }
+        }
+        MetricName::RankSimilarity => {
+            Metric { reads: Quantity::Cosine, prepare: nearest, combine: rank_similarity::combine }
+        }
         MetricName::DistanceCorrelation => Metric {
             reads: Quantity::Distance,
             prepare: |_, n| Box::new(distance_correlation::Distances::new(n)),
             combine: distance_correlation::combine,
-            properties: properties((0.0, 1.0), &[Rotation, Scaling, Translation, RowOrder]),
         },
     }
+}
+
+/// The matrix of a metric that compares two parts at a time; each pair is compared once where the metric is symmetric.
+pub fn pairwise<T: Any + Send + Sync>(
+    spec: &MetricSpec,
+    a: &[Option<&Part>],
+    b: Option<&[Option<&Part>]>,
+    compare: impl Fn(&T, &T) -> f64 + Sync,
+) -> Vec<f64> {
+    let mirrored = b.is_none() && spec.name.info().symmetric;
+    let (a, others) = (Part::all::<T>(a), b.map(Part::all::<T>));
+    let others = others.as_ref().unwrap_or(&a);
+    let width = others.len();
+    let pairs: Vec<(usize, usize)> =
+        (0..a.len()).flat_map(|i| (if mirrored { i } else { 0 }..width).map(move |j| (i, j))).collect();
+    let values: Vec<f64> = pairs
+        .par_iter()
+        .with_max_len(1)
+        .map(|(i, j)| match (a[*i], others[*j]) {
+            (Some(left), Some(right)) => compare(left, right),
+            _ => f64::NAN,
+        })
+        .collect();
+    let mut matrix = vec![f64::NAN; a.len() * width];
+    for ((i, j), value) in pairs.into_iter().zip(values) {
+        matrix[i * width + j] = value;
+        if mirrored {
+            matrix[j * width + i] = value;
+        }
+    }
+    matrix
 }

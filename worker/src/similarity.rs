@@ -29,7 +29,7 @@ pub struct SimilarityArgs {
     /// Which pooling of the file to compare, where it holds several
     #[arg(long)]
     pub pooling: Option<String>,
-    /// Metrics, separated by spaces or commas [default: all]
+    /// Metrics, separated by spaces or commas [default: CKA RSA JaccardSimilarity DistanceCorrelation]
     #[arg(long, num_args = 1.., value_delimiter = ',', value_parser = parse_metric)]
     pub metrics: Vec<MetricName>,
     /// Folder for the matrices; made where it does not exist
@@ -41,7 +41,7 @@ pub struct SimilarityArgs {
     /// Compare with the layers of this file, over the same rows: matrices are [layers, other layers]
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
-    /// Neighbours that JaccardSimilarity looks at
+    /// Neighbours that JaccardSimilarity, MutualKNN and RankSimilarity look at
     #[arg(long, default_value_t = K_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub k: u32,
     /// Layers prepared at once [default: one per core]; results do not depend on it
@@ -186,7 +186,7 @@ pub fn run(args: SimilarityArgs) -> Result<(), SimilarityError> {
 fn metrics(args: &SimilarityArgs) -> Vec<MetricSpec> {
     let mut names = args.metrics.clone();
     if names.is_empty() {
-        names.extend(MetricName::ALL);
+        names.extend(MetricName::DEFAULT);
     }
     let mut metrics: Vec<MetricSpec> = Vec::new();
     for name in names {
@@ -204,8 +204,8 @@ fn warn_of_few_rows(metrics: &[MetricSpec], n: usize) {
     for spec in metrics {
         let always_one = match spec.name {
             MetricName::Cka | MetricName::DistanceCorrelation => n == 2,
-            MetricName::JaccardSimilarity => n as u64 == u64::from(spec.rows_min()),
-            MetricName::Rsa => false,
+            MetricName::JaccardSimilarity | MetricName::MutualKnn => n as u64 == u64::from(spec.rows_min()),
+            MetricName::Rsa | MetricName::DebiasedCka | MetricName::RankSimilarity => false,
         };
         if always_one {
             eprintln!("warning: {} of {n} rows is always 1; take more rows", spec.name);

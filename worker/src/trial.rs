@@ -252,7 +252,7 @@ impl PreparedLayers {
         self.pool.install(|| {
             let matrix = |(place, spec): (usize, &MetricSpec)| {
                 let others = other.map(|other| other.parts_of(place));
-                let cells = (metric(spec.name).combine)(&self.parts_of(place), others.as_deref());
+                let cells = (metric(spec.name).combine)(spec, &self.parts_of(place), others.as_deref());
                 (spec.clone(), cells)
             };
             self.metrics.iter().enumerate().map(matrix).collect()

@@ -63,7 +63,7 @@ pub(super) struct Range {
 impl Range {
     /// The range for `values` of the metric of that name; NaN and infinities do not count.
     ///
-    /// [0, 1] for the metrics that live there, so that figures can be compared. A correlation (RSA) has the same
+    /// [0, 1] for the metrics that live there, so that figures can be compared. A metric that may be negative (RSA) has the same
     /// unless a value is negative, then [-1, 1]. Any other metric, and values outside their metric's range, span
     /// what the data span.
     pub fn of(metric: &str, values: &[f64]) -> Self {
@@ -73,7 +73,7 @@ impl Range {
         if smallest >= -ROUNDING && largest <= 1.0 + ROUNDING || smallest > largest {
             return Self { low: 0.0, high: 1.0, fixed: true };
         }
-        let correlation = MetricName::parse(metric).is_none_or(|name| name == MetricName::Rsa);
+        let correlation = MetricName::parse(metric).is_none_or(|name| name.info().range.0 < 0.0);
         if correlation && smallest >= -1.0 - ROUNDING && largest <= 1.0 + ROUNDING {
             return Self { low: -1.0, high: 1.0, fixed: true };
         }

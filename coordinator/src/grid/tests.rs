@@ -178,7 +178,7 @@ fn faults_of_settings() {
     );
     check(
         "[similarity]\nmetrics = [\"CCA\"]",
-        "g.toml:5:12: similarity.metrics: unknown metric \"CCA\"; known are \"CKA\", \"RSA\", \"JaccardSimilarity\" or \"DistanceCorrelation\"; did you mean \"CKA\"?",
+        "g.toml:5:12: similarity.metrics: unknown metric \"CCA\"; known are \"CKA\", \"RSA\", \"JaccardSimilarity\", \"DistanceCorrelation\", \"DebiasedCKA\", \"MutualKNN\" or \"RankSimilarity\"; did you mean \"CKA\"?",
     );
     check("[similarity]\nmetrics = []", "similarity.metrics is empty; name at least one");
     check(

@@ -6,6 +6,8 @@ use std::iter;
 
 use super::pair_vector::{PairVector, Values, cosines};
 use super::triangle::n_pairs;
+use lsa_common::metric::MetricSpec;
+
 use super::{Part, Prepare, Undefined};
 
 /// Gathers the kernel of one layer.
@@ -28,12 +30,11 @@ impl Prepare for Kernel {
     }
 
     fn finish(self: Box<Self>) -> Result<Part, Undefined> {
-        Ok(Part::Pairs(PairVector::new(self.upper, self.diagonal)))
+        Ok(Part::new(PairVector::new(self.upper, self.diagonal)))
     }
 }
 
 /// CKA of all pairs of layers, in [0, 1].
-pub fn combine(a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
-    let b = b.map(Part::pairs);
-    cosines(&Part::pairs(a), b.as_deref())
+pub fn combine(_: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
+    cosines(&Part::all(a), b.map(Part::all).as_deref())
 }

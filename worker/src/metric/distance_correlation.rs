@@ -6,6 +6,8 @@
 use super::pair_vector::{PairVector, Values, cosines};
 use super::scratch::Scratch;
 use super::triangle::{n_pairs, row_start};
+use lsa_common::metric::MetricSpec;
+
 use super::{Part, Prepare, Undefined};
 
 /// Gathers the distances of one layer and centres them.
@@ -41,14 +43,13 @@ impl Prepare for Distances {
         }
         let mut diagonal = Values::with_capacity(n, n);
         diagonal.extend(means.iter().map(|mean| grand_mean - 2.0 * mean));
-        Ok(Part::Pairs(PairVector::new(upper, diagonal)))
+        Ok(Part::new(PairVector::new(upper, diagonal)))
     }
 }
 
 /// Distance correlation of all pairs of layers, in [0, 1]; a product that rounding left below zero counts as zero.
-pub fn combine(a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
-    let b = b.map(Part::pairs);
-    let mut matrix = cosines(&Part::pairs(a), b.as_deref());
+pub fn combine(_: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
+    let mut matrix = cosines(&Part::all(a), b.map(Part::all).as_deref());
     for cell in &mut matrix {
         // A comparison, because `max` would turn NaN into 0.
         *cell = if *cell < 0.0 { 0.0 } else { cell.sqrt() };

@@ -3,13 +3,24 @@
 //!
 //! Wang et al., "Towards Understanding the Instability of Network Embedding", 2020; named as in the ReSi benchmark.
 
-use super::{Part, Prepare, Undefined};
+use lsa_common::metric::MetricSpec;
+
+use super::{Part, Prepare, Undefined, pairwise};
 
 /// The k nearest neighbours of every row of a layer.
 pub struct Neighbours {
     k: usize,
     /// [n, k], each row in ascending order.
     indices: Vec<u32>,
+    /// [n, k], the rank of each of `indices` among the neighbours of its row: 1 for the nearest.
+    ranks: Vec<u32>,
+}
+
+impl Neighbours {
+    /// The neighbours of every row in ascending order, each with its rank.
+    pub fn rows(&self) -> impl Iterator<Item = (&[u32], &[u32])> {
+        self.indices.chunks_exact(self.k).zip(self.ranks.chunks_exact(self.k))
+    }
 }
 
 /// Gathers the neighbours of one layer from its cosines.
@@ -63,31 +74,33 @@ impl Prepare for Nearest {
     }
 
     fn finish(mut self: Box<Self>) -> Result<Part, Undefined> {
-        self.indices.chunks_exact_mut(self.k).for_each(<[u32]>::sort_unstable);
-        Ok(Part::Neighbours(Neighbours { k: self.k, indices: self.indices }))
+        let mut ranks = Vec::with_capacity(self.indices.len());
+        let mut ranked: Vec<(u32, u32)> = Vec::with_capacity(self.k);
+        for row in self.indices.chunks_exact_mut(self.k) {
+            ranked.clear();
+            ranked.extend(row.iter().copied().zip(1..));
+            ranked.sort_unstable();
+            row.iter_mut().zip(&ranked).for_each(|(index, (own, _))| *index = *own);
+            ranks.extend(ranked.iter().map(|(_, rank)| *rank));
+        }
+        Ok(Part::new(Neighbours { k: self.k, indices: self.indices, ranks }))
     }
 }
 
 /// Jaccard similarity of all pairs of layers, in [0, 1].
-pub fn combine(a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
-    let others = b.unwrap_or(a);
-    let width = others.len();
-    let mut matrix = vec![f64::NAN; a.len() * width];
-    for (i, left) in a.iter().enumerate() {
-        for j in if b.is_some() { 0 } else { i }..width {
-            if let (Some(Part::Neighbours(left)), Some(Part::Neighbours(right))) = (left, others[j]) {
-                let overlap = mean_overlap(left, right);
-                matrix[i * width + j] = overlap;
-                if b.is_none() {
-                    matrix[j * width + i] = overlap;
-                }
-            }
-        }
-    }
-    matrix
+pub fn jaccard(spec: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
+    pairwise(spec, a, b, |left, right| mean_of_shared(left, right, |shared, k| shared / (2.0 * k - shared)))
 }
 
-fn mean_overlap(a: &Neighbours, b: &Neighbours) -> f64 {
+/// The mean share of common neighbours of all pairs of layers, in [0, 1].
+///
+/// Huh, Cheung, Wang and Isola, "The Platonic Representation Hypothesis", 2024, section 3.
+pub fn mutual(spec: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
+    pairwise(spec, a, b, |left, right| mean_of_shared(left, right, |shared, k| shared / k))
+}
+
+/// The mean over rows of `score`, a function of how many neighbours a row shares and of k.
+fn mean_of_shared(a: &Neighbours, b: &Neighbours, score: impl Fn(f64, f64) -> f64) -> f64 {
     // Rows are counted by how many neighbours they share, so that the sum has k + 1 terms in a fixed order.
     let k = a.k;
     let mut rows_sharing = vec![0u64; k + 1];
@@ -96,8 +109,7 @@ fn mean_overlap(a: &Neighbours, b: &Neighbours) -> f64 {
     }
     let n = a.indices.len() / k;
     let terms = rows_sharing.iter().enumerate();
-    terms.map(|(shared, rows)| *rows as f64 * (shared as f64 / (2 * k - shared) as f64)).sum::<f64>()
-        / n as f64
+    terms.map(|(shared, rows)| *rows as f64 * score(shared as f64, k as f64)).sum::<f64>() / n as f64
 }
 
 /// How many entries two ascending lists have in common.
@@ -122,10 +134,7 @@ mod tests {
         for (i, row) in cosines.iter().enumerate() {
             nearest.row(i, 1.0, &row[i + 1..]);
         }
-        match nearest.finish() {
-            Ok(Part::Neighbours(neighbours)) => neighbours.indices,
-            _ => panic!("neighbours expected"),
-        }
+        nearest.finish().unwrap().get::<Neighbours>().indices.clone()
     }
 
     #[test]

@@ -7,6 +7,8 @@ use super::pair_vector::{PairVector, Values, cosines};
 use super::ranks::centred_double_ranks;
 use super::scratch::Scratch;
 use super::triangle::n_pairs;
+use lsa_common::metric::MetricSpec;
+
 use super::{Part, Prepare, Undefined};
 
 /// Gathers the correlations of one layer and ranks them.
@@ -28,12 +30,11 @@ impl Prepare for Ranks {
 
     fn finish(self: Box<Self>) -> Result<Part, Undefined> {
         let ranks = centred_double_ranks(&self.correlations).ok_or(Undefined::EqualCorrelations)?;
-        Ok(Part::Pairs(PairVector::new(Values::Rounded(ranks), Values::Rounded(Vec::new()))))
+        Ok(Part::new(PairVector::new(Values::Rounded(ranks), Values::Rounded(Vec::new()))))
     }
 }
 
 /// RSA of all pairs of layers, in [-1, 1]: ranks less their mean, so that Pearson's correlation is a cosine.
-pub fn combine(a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
-    let b = b.map(Part::pairs);
-    cosines(&Part::pairs(a), b.as_deref())
+pub fn combine(_: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
+    cosines(&Part::all(a), b.map(Part::all).as_deref())
 }
