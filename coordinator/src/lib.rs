@@ -22,6 +22,7 @@ pub mod local;
 pub mod maintain;
 pub mod merge;
 pub mod metadata;
+pub mod metrics;
 pub mod output;
 pub mod plan;
 pub mod prepared;

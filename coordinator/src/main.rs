@@ -28,6 +28,7 @@ use lsa_coordinator::identity::Identity;
 use lsa_coordinator::local::{self, LocalConfig, LocalEnd, LocalError};
 use lsa_coordinator::maintain::evict::evict;
 use lsa_coordinator::maintain::mirror::{self, MirrorArgs, MirrorCommandError};
+use lsa_coordinator::metrics::{self, MetricsArgs};
 use lsa_coordinator::output;
 use lsa_coordinator::progress::Progress;
 use lsa_coordinator::report::{self, ReportArgs};
@@ -74,6 +75,8 @@ enum Command {
     Mirror(Box<MirrorArgs>),
     /// Draw the figures of a results directory again, also of one that holds only .pkl files and metadata.json
     Report(ReportArgs),
+    /// The metrics, with formula, source, cost and properties
+    Metrics(MetricsArgs),
     /// The datasets that have names of their own
     Datasets(DatasetsArgs),
     /// A completion script for a shell
@@ -236,6 +239,10 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
             let directories = if n_directories == 1 { "directory" } else { "directories" };
             println!("{} figures in {n_directories} {directories}", summary.figures.len());
             Ok(summary.exit_code())
+        }
+        Command::Metrics(args) => {
+            emit(&metrics::list(args))?;
+            Ok(0)
         }
         Command::Datasets(DatasetsArgs { command: None, list }) => {
             emit(&datasets::list(&list, io::stdout().is_terminal()).map_err(usage)?)?;
