@@ -51,7 +51,7 @@ impl Listed {
         let default = if self.default { " (computed unless others are asked for)" } else { "" };
         let parameter = self.k.map_or_else(String::new, |k| format!("\n  parameter  k = {k}"));
         format!(
-            "{}{default}\n  formula    {}\n  source     {}\n  cost       {}\n  range      {} to {}\n  \
+            "{}{default}\n  formula    {}\n  source     {}\n  cost       {}\n  range      {} to {}, {}, {}\n  \
              invariant  to {}{parameter}\n  rows       at least {}\n",
             self.name,
             self.formula,
@@ -59,6 +59,8 @@ impl Listed {
             self.cost,
             self.range.0,
             self.range.1,
+            if self.larger_is_more_similar { "larger is more similar" } else { "smaller is more similar" },
+            if self.symmetric { "symmetric" } else { "not symmetric" },
             self.invariant_to.join(", "),
             self.rows_min
         )

@@ -126,8 +126,9 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
     let (n, d) = (400, 40);
     let layers: Vec<_> = (0..5).map(|seed| (d, noise(seed, n * d))).collect();
     let rows: Vec<u32> = (0..n as u32).collect();
+    let metrics: Vec<MetricSpec> = MetricName::ALL.into_iter().map(MetricSpec::new).collect();
     let bits = |threads| -> Vec<u64> {
-        let result = run_trial(&InMemory(layers.clone()), &rows, &all_metrics(), threads, &|_| true).unwrap();
+        let result = run_trial(&InMemory(layers.clone()), &rows, &metrics, threads, &|_| true).unwrap();
         result.matrices.iter().flat_map(|(_, matrix)| matrix).map(|cell| cell.to_bits()).collect()
     };
     let one = bits(1);
@@ -405,12 +406,24 @@ fn further_metrics_agree_with_their_definitions() {
     for ((spec, matrix), expected) in result.matrices.iter().zip([debiased, mutual, ranked]) {
         assert!((matrix[1] - expected).abs() < BY_DEFINITION, "{}: {} {expected}", spec.name, matrix[1]);
         assert!(
-            (matrix[0] - 1.0).abs() < BY_DEFINITION,
+            (matrix[0] - spec.name.info().identical).abs() < BY_DEFINITION,
             "{}: {} of a layer and itself",
             spec.name,
             matrix[0]
         );
     }
+}
+
+#[test]
+fn rows_that_are_all_as_far_apart_have_no_debiased_cka() {
+    let n = 12;
+    let corners = (0..n * n).map(|place| f64::from(u8::from(place / n == place % n)) + 0.3).collect();
+    let layers = vec![(n, corners), (5, noise(3, n * 5))];
+    let result = compare_layers(layers, &[MetricName::DebiasedCka, MetricName::Cka]).unwrap();
+    let [debiased, cka] = [0, 1].map(|place| &result.matrices[place].1);
+    assert!(debiased[..3].iter().all(|cell| cell.is_nan()) && !debiased[3].is_nan(), "{debiased:?}");
+    assert!(cka.iter().all(|cell| !cell.is_nan()), "{cka:?}");
+    assert!(result.undefined[&0].contains("same inner product"), "{:?}", result.undefined);
 }
 
 #[test]

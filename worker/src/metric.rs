@@ -16,12 +16,15 @@ pub mod quantity;
 pub mod cka;
 pub mod debiased_cka;
 pub mod distance_correlation;
+pub mod jaccard;
+pub mod mutual_knn;
 pub mod neighbours;
 pub mod rank_similarity;
 pub mod rsa;
 
 pub mod pair_vector;
 pub mod ranks;
+pub mod row_sums;
 pub mod scratch;
 pub mod triangle;
 
@@ -59,6 +62,9 @@ pub enum Undefined {
     /// All pairs of rows are as similar, so their order says nothing.
     #[error("all pairs of rows have the same Pearson correlation, so RSA is undefined")]
     EqualCorrelations,
+    /// All pairs of rows have the same inner product about the mean row, which the unbiased estimator takes for none.
+    #[error("all pairs of rows have the same inner product about their mean, so DebiasedCKA is undefined")]
+    EqualProducts,
 }
 
 /// Gathers a part from one layer's pairs of rows.
@@ -104,10 +110,10 @@ pub fn metric(name: MetricName) -> Metric {
             combine: rsa::combine,
         },
         MetricName::JaccardSimilarity => {
-            Metric { reads: Quantity::Cosine, prepare: nearest, combine: neighbours::jaccard }
+            Metric { reads: Quantity::Cosine, prepare: nearest, combine: jaccard::combine }
         }
         MetricName::MutualKnn => {
-            Metric { reads: Quantity::Cosine, prepare: nearest, combine: neighbours::mutual }
+            Metric { reads: Quantity::Cosine, prepare: nearest, combine: mutual_knn::combine }
         }
         MetricName::RankSimilarity => {
             Metric { reads: Quantity::Cosine, prepare: nearest, combine: rank_similarity::combine }

@@ -8,9 +8,11 @@
 use lsa_common::metric::MetricSpec;
 
 use super::pair_vector::{PairVector, Values, cosines};
-use super::scratch::Scratch;
-use super::triangle::{n_pairs, row_start};
+use super::row_sums::SummedRows;
 use super::{Part, Prepare, Undefined};
+
+/// A centred kernel of at most this part of its diagonal is rounding: products of float64 leave less.
+const ROUNDING: f64 = 1e-12;
 
 /// Gathers the kernel of one layer and centres it so that the estimator is an inner product.
 ///
@@ -18,35 +20,32 @@ use super::{Part, Prepare, Undefined};
 /// A_ij = K_ij - s_i / (n-2) - s_j / (n-2) + s / ((n-1)(n-2)) off the diagonal, s_i the sums of rows without their
 /// diagonal and s their sum, HSIC(K, L) is ⟨A, B⟩ / (n (n-3)) over the pairs of different rows.
 pub struct Kernel {
-    upper: Scratch<f64>,
-    row_sums: Vec<f64>,
+    rows: SummedRows,
+    /// The squares of the diagonal, summed: how large the numbers are that off the diagonal nearly cancel.
+    diagonal: f64,
 }
 
 impl Kernel {
     /// For `n` rows, at least 4.
     pub fn new(n: usize) -> Self {
-        Self { upper: Scratch::with_capacity(n_pairs(n)), row_sums: vec![0.0; n] }
+        Self { rows: SummedRows::new(n), diagonal: 0.0 }
     }
 }
 
 impl Prepare for Kernel {
-    fn row(&mut self, i: usize, _own: f64, right: &[f64]) {
-        self.upper.extend_from_slice(right);
-        let (done, later) = self.row_sums.split_at_mut(i + 1);
-        done[i] += right.iter().sum::<f64>();
-        later.iter_mut().zip(right).for_each(|(sum, value)| *sum += value);
+    fn row(&mut self, i: usize, own: f64, right: &[f64]) {
+        self.diagonal += own * own;
+        self.rows.row(i, right);
     }
 
     fn finish(self: Box<Self>) -> Result<Part, Undefined> {
-        let n = self.row_sums.len();
+        let n = self.rows.sums().len();
         let count = n as f64;
-        let means: Vec<f64> = self.row_sums.iter().map(|sum| sum / (count - 2.0)).collect();
-        let grand = self.row_sums.iter().sum::<f64>() / ((count - 1.0) * (count - 2.0));
-        let mut upper = Values::with_capacity(n, self.upper.len());
-        for i in 0..n {
-            let row = &self.upper[row_start(n, i)..row_start(n, i + 1)];
-            let own = means[i] - grand;
-            upper.extend(row.iter().zip(&means[i + 1..]).map(|(value, mean)| value - own - mean));
+        let means: Vec<f64> = self.rows.sums().iter().map(|sum| sum / (count - 2.0)).collect();
+        let grand_mean = self.rows.sums().iter().sum::<f64>() / ((count - 1.0) * (count - 2.0));
+        let upper = self.rows.centred(&means, grand_mean);
+        if upper.sum_of_squares().sqrt() <= ROUNDING * self.diagonal.sqrt() {
+            return Err(Undefined::EqualProducts);
         }
         Ok(Part::new(PairVector::new(upper, Values::with_capacity(n, 0))))
     }

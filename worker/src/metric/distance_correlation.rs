@@ -3,47 +3,34 @@
 //!
 //! Székely, Rizzo and Bakirov, "Measuring and testing dependence by correlation of distances", 2007, definition 5.
 
-use super::pair_vector::{PairVector, Values, cosines};
-use super::scratch::Scratch;
-use super::triangle::{n_pairs, row_start};
 use lsa_common::metric::MetricSpec;
 
+use super::pair_vector::{PairVector, Values, cosines};
+use super::row_sums::SummedRows;
 use super::{Part, Prepare, Undefined};
 
 /// Gathers the distances of one layer and centres them.
-pub struct Distances {
-    upper: Scratch<f64>,
-    row_sums: Vec<f64>,
-}
+pub struct Distances(SummedRows);
 
 impl Distances {
     /// For `n` rows.
     pub fn new(n: usize) -> Self {
-        Self { upper: Scratch::with_capacity(n_pairs(n)), row_sums: vec![0.0; n] }
+        Self(SummedRows::new(n))
     }
 }
 
 impl Prepare for Distances {
     fn row(&mut self, i: usize, _own: f64, right: &[f64]) {
-        self.upper.extend_from_slice(right);
-        let (done, later) = self.row_sums.split_at_mut(i + 1);
-        done[i] += right.iter().sum::<f64>();
-        later.iter_mut().zip(right).for_each(|(sum, distance)| *sum += distance);
+        self.0.row(i, right);
     }
 
     fn finish(self: Box<Self>) -> Result<Part, Undefined> {
-        let n = self.row_sums.len();
-        let means: Vec<f64> = self.row_sums.iter().map(|sum| sum / n as f64).collect();
+        let n = self.0.sums().len();
+        let means: Vec<f64> = self.0.sums().iter().map(|sum| sum / n as f64).collect();
         let grand_mean = means.iter().sum::<f64>() / n as f64;
-        let mut upper = Values::with_capacity(n, self.upper.len());
-        for i in 0..n {
-            let row = &self.upper[row_start(n, i)..row_start(n, i + 1)];
-            let own = means[i] - grand_mean;
-            upper.extend(row.iter().zip(&means[i + 1..]).map(|(distance, mean)| distance - own - mean));
-        }
         let mut diagonal = Values::with_capacity(n, n);
         diagonal.extend(means.iter().map(|mean| grand_mean - 2.0 * mean));
-        Ok(Part::new(PairVector::new(upper, diagonal)))
+        Ok(Part::new(PairVector::new(self.0.centred(&means, grand_mean), diagonal)))
     }
 }
 

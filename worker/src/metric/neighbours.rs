@@ -1,11 +1,7 @@
-//! Jaccard similarity: the mean over rows of |N ∩ N'| / |N ∪ N'|, N the k nearest other rows by cosine distance.
+//! The nearest rows of every row by cosine distance, for the metrics that count how many of them layers share.
 //! Equally near rows are taken by index, the lower first; a row is never its own neighbour.
-//!
-//! Wang et al., "Towards Understanding the Instability of Network Embedding", 2020; named as in the ReSi benchmark.
 
-use lsa_common::metric::MetricSpec;
-
-use super::{Part, Prepare, Undefined, pairwise};
+use super::{Part, Prepare, Undefined};
 
 /// The k nearest neighbours of every row of a layer.
 pub struct Neighbours {
@@ -87,20 +83,8 @@ impl Prepare for Nearest {
     }
 }
 
-/// Jaccard similarity of all pairs of layers, in [0, 1].
-pub fn jaccard(spec: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
-    pairwise(spec, a, b, |left, right| mean_of_shared(left, right, |shared, k| shared / (2.0 * k - shared)))
-}
-
-/// The mean share of common neighbours of all pairs of layers, in [0, 1].
-///
-/// Huh, Cheung, Wang and Isola, "The Platonic Representation Hypothesis", 2024, section 3.
-pub fn mutual(spec: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
-    pairwise(spec, a, b, |left, right| mean_of_shared(left, right, |shared, k| shared / k))
-}
-
 /// The mean over rows of `score`, a function of how many neighbours a row shares and of k.
-fn mean_of_shared(a: &Neighbours, b: &Neighbours, score: impl Fn(f64, f64) -> f64) -> f64 {
+pub fn mean_of_shared(a: &Neighbours, b: &Neighbours, score: impl Fn(f64, f64) -> f64) -> f64 {
     // Rows are counted by how many neighbours they share, so that the sum has k + 1 terms in a fixed order.
     let k = a.k;
     let mut rows_sharing = vec![0u64; k + 1];
@@ -114,14 +98,22 @@ fn mean_of_shared(a: &Neighbours, b: &Neighbours, score: impl Fn(f64, f64) -> f6
 
 /// How many entries two ascending lists have in common.
 fn n_shared(left: &[u32], right: &[u32]) -> usize {
-    let (mut i, mut j, mut shared) = (0, 0, 0);
+    let mut shared = 0;
+    for_each_shared(left, right, |_, _| shared += 1);
+    shared
+}
+
+/// Calls `met` with the places of every entry that two ascending lists have in common.
+pub fn for_each_shared(left: &[u32], right: &[u32], mut met: impl FnMut(usize, usize)) {
+    let (mut i, mut j) = (0, 0);
     while i < left.len() && j < right.len() {
-        shared += usize::from(left[i] == right[j]);
         let (a, b) = (left[i], right[j]);
+        if a == b {
+            met(i, j);
+        }
         i += usize::from(a <= b);
         j += usize::from(b <= a);
     }
-    shared
 }
 
 #[cfg(test)]

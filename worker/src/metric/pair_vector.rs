@@ -51,6 +51,14 @@ impl Values {
         }
     }
 
+    /// The sum of the squares of all values, in order.
+    pub fn sum_of_squares(&self) -> f64 {
+        match self {
+            Self::Exact(values) => values.iter().map(|value| value * value).sum(),
+            Self::Rounded(values) => values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum(),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Exact(values) => values.len(),

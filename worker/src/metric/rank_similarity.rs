@@ -7,7 +7,7 @@
 
 use lsa_common::metric::MetricSpec;
 
-use super::neighbours::Neighbours;
+use super::neighbours::{Neighbours, for_each_shared};
 use super::{Part, pairwise};
 
 /// Rank similarity of all pairs of layers, in [0, 1].
@@ -22,17 +22,12 @@ fn mean_score(a: &Neighbours, b: &Neighbours) -> f64 {
 
 /// The score of one row; both sides are neighbours in ascending order and their ranks.
 fn score((left, left_ranks): (&[u32], &[u32]), (right, right_ranks): (&[u32], &[u32])) -> f64 {
-    let (mut i, mut j, mut sum, mut harmonic, mut n_common) = (0, 0, 0.0, 0.0, 0u32);
-    while i < left.len() && j < right.len() {
-        if left[i] == right[j] {
-            let (r, other) = (left_ranks[i], right_ranks[j]);
-            sum += 2.0 / (f64::from(1 + r.abs_diff(other)) * f64::from(r + other));
-            n_common += 1;
-            harmonic += 1.0 / f64::from(n_common);
-        }
-        let (a, b) = (left[i], right[j]);
-        i += usize::from(a <= b);
-        j += usize::from(b <= a);
-    }
+    let (mut sum, mut harmonic, mut n_common) = (0.0, 0.0, 0u32);
+    for_each_shared(left, right, |i, j| {
+        let (r, other) = (left_ranks[i], right_ranks[j]);
+        sum += 2.0 / (f64::from(1 + r.abs_diff(other)) * f64::from(r + other));
+        n_common += 1;
+        harmonic += 1.0 / f64::from(n_common);
+    });
     if n_common == 0 { 0.0 } else { sum / harmonic }
 }

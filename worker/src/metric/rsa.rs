@@ -3,12 +3,12 @@
 //!
 //! Kriegeskorte, Mur and Bandettini, "Representational similarity analysis", 2008.
 
+use lsa_common::metric::MetricSpec;
+
 use super::pair_vector::{PairVector, Values, cosines};
 use super::ranks::centred_double_ranks;
 use super::scratch::Scratch;
 use super::triangle::n_pairs;
-use lsa_common::metric::MetricSpec;
-
 use super::{Part, Prepare, Undefined};
 
 /// Gathers the correlations of one layer and ranks them.
