@@ -284,8 +284,18 @@ fn a_run_killed_during_a_download_goes_on_where_it_stopped() {
     };
     let running = Running::start(run(folder.path(), &hub, &output, &flags));
     until("half of the weights to be sent", LIMIT, || waiting("model.safetensors", half));
+    // What was sent has still to arrive: a process killed before that has nothing to go on with.
+    let model_files = folder.path().join("huggingface/hub/models--owner--tiny");
+    let begun = || {
+        let blobs = fs::read_dir(model_files.join("blobs")).ok()?.flatten();
+        let is_incomplete =
+            |entry: &fs::DirEntry| entry.path().extension().is_some_and(|e| e == "incomplete");
+        let mut written = blobs.filter(is_incomplete).filter_map(|entry| entry.metadata().ok());
+        written.any(|file| file.len() > 0).then_some(())
+    };
+    until("some of the weights to be written", LIMIT, begun);
     running.kill();
-    let blobs = read_tree(&folder.path().join("huggingface/hub/models--owner--tiny/snapshots"));
+    let blobs = read_tree(&model_files.join("snapshots"));
     assert!(!blobs.keys().any(|path| path.ends_with("model.safetensors")), "{:?}", blobs.keys());
 
     hub.pause_after("train.jsonl", texts, 1);
