@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use safetensors::{Dtype as StoredDtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::metric::MetricSpec;
+use crate::metric::{LayerMetricName, MetricSpec};
 use crate::record::TrialRecord;
 use crate::trial_matrices::TrialMatrices;
 
@@ -88,32 +88,48 @@ const NOTE: &str = "lsa";
 /// What stands in the header beside the matrices.
 #[derive(Serialize, Deserialize)]
 struct TrialNote {
+    n_layers: u32,
     metrics: Vec<MetricSpec>,
+    layer_metrics: Vec<LayerMetricName>,
+    calibrated: bool,
     undefined: BTreeMap<u32, String>,
     record: Option<TrialRecord>,
+}
+
+/// The name of a metric's matrix for unrelated rows.
+fn null_name(metric: &MetricSpec) -> String {
+    format!("{}.null", metric.name)
 }
 
 /// The matrices of a trial as an object; the coordinator adds the record when it commits them.
 pub fn encode_trial(matrices: &TrialMatrices, record: Option<&TrialRecord>) -> Vec<u8> {
     let side = matrices.n_layers as usize;
-    let blobs: Vec<(String, Vec<u8>)> = matrices
-        .matrices
-        .iter()
-        .map(|(metric, values)| {
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            (metric.name.as_str().to_owned(), bytes)
-        })
-        .collect();
-    let views = blobs.iter().map(|(name, bytes)| {
-        let view = TensorView::new(StoredDtype::F64, vec![side, side], bytes);
-        (name.as_str(), view.expect("a matrix has layers * layers values"))
+    let bytes = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let square = |name: String, values: &[f64]| (name, vec![side, side], bytes(values));
+    let own =
+        matrices.matrices.iter().map(|(metric, values)| square(metric.name.as_str().to_owned(), values));
+    let nulls = matrices.matrices.iter().zip(&matrices.nulls);
+    let nulls = nulls.map(|((metric, _), values)| square(null_name(metric), values));
+    let layer_metrics = matrices.layer_metrics.iter();
+    let layer_metrics =
+        layer_metrics.map(|(name, values)| (name.as_str().to_owned(), vec![side], bytes(values)));
+    let blobs: Vec<(String, Vec<usize>, Vec<u8>)> = own.chain(nulls).chain(layer_metrics).collect();
+    let views = blobs.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(StoredDtype::F64, shape.clone(), bytes);
+        (name.as_str(), view.expect("as many values as the shape says"))
     });
-    let metrics = matrices.matrices.iter().map(|(metric, _)| metric.clone()).collect();
     // Exactly one metadata entry: safetensors writes several in the order of a hash map, which differs run by run.
-    let note = TrialNote { metrics, undefined: matrices.undefined.clone(), record: record.cloned() };
+    let note = TrialNote {
+        n_layers: matrices.n_layers,
+        metrics: matrices.matrices.iter().map(|(metric, _)| metric.clone()).collect(),
+        layer_metrics: matrices.layer_metrics.iter().map(|(name, _)| *name).collect(),
+        calibrated: !matrices.nulls.is_empty(),
+        undefined: matrices.undefined.clone(),
+        record: record.cloned(),
+    };
     let note = serde_json::to_string(&note).expect("plain structs with string keys serialise");
     let metadata = HashMap::from([(NOTE.to_owned(), note)]);
-    safetensors::serialize(views, Some(metadata)).expect("square matrices with distinct names serialise")
+    safetensors::serialize(views, Some(metadata)).expect("matrices with distinct names serialise")
 }
 
 /// The matrices and the record of an object made by [`encode_trial`].
@@ -124,29 +140,33 @@ pub fn decode_trial(object: &[u8]) -> Result<(TrialMatrices, Option<TrialRecord>
     let note = header.metadata().as_ref().and_then(|metadata| metadata.get(NOTE));
     let note = note.ok_or_else(|| content("metadata", "an entry \"lsa\"", "none"))?;
     let note: TrialNote = serde_json::from_str(note).map_err(|e| content("metadata", "a trial's note", e))?;
-    let TrialNote { metrics, undefined, record } = note;
+    let TrialNote { n_layers, metrics, layer_metrics, calibrated, undefined, record } = note;
 
-    let mut side = None;
-    let mut matrices = Vec::with_capacity(metrics.len());
-    for metric in metrics {
-        let name = metric.name.as_str();
+    let side = n_layers as usize;
+    let values = |name: &str, shape: &[usize]| -> Result<Vec<f64>, ArtifactError> {
         let view = tensors.tensor(name).map_err(container)?;
-        let [rows, columns] = *view.shape() else {
-            return Err(content(name, "a matrix", format!("{:?}", view.shape())));
-        };
-        if view.dtype() != StoredDtype::F64 || rows != columns || *side.get_or_insert(rows) != rows {
-            return Err(content(
-                name,
-                "F64, square, as the others",
-                format!("{:?} {:?}", view.dtype(), view.shape()),
-            ));
+        if view.dtype() != StoredDtype::F64 || view.shape() != shape {
+            let found = format!("{:?} {:?}", view.dtype(), view.shape());
+            return Err(content(name, format!("F64 {shape:?}"), found));
         }
         let number = |b: &[u8]| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
-        matrices.push((metric, view.data().chunks_exact(8).map(number).collect()));
-    }
-    let n_layers = side.unwrap_or(0);
-    let n_layers = u32::try_from(n_layers).map_err(|_| content("matrices", "fewer layers", n_layers))?;
-    Ok((TrialMatrices { n_layers, matrices, undefined }, record))
+        Ok(view.data().chunks_exact(8).map(number).collect())
+    };
+    let nulls = match calibrated {
+        true => metrics
+            .iter()
+            .map(|metric| values(&null_name(metric), &[side, side]))
+            .collect::<Result<_, _>>()?,
+        false => Vec::new(),
+    };
+    let matrix = |metric: MetricSpec| {
+        let cells = values(metric.name.as_str(), &[side, side])?;
+        Ok((metric, cells))
+    };
+    let matrices = metrics.into_iter().map(matrix).collect::<Result<_, ArtifactError>>()?;
+    let quantity = |name: LayerMetricName| Ok((name, values(name.as_str(), &[side])?));
+    let layer_metrics = layer_metrics.into_iter().map(quantity).collect::<Result<_, ArtifactError>>()?;
+    Ok((TrialMatrices { n_layers, matrices, nulls, layer_metrics, undefined }, record))
 }
 
 #[cfg(test)]
@@ -174,6 +194,8 @@ mod tests {
                 (MetricSpec::new(MetricName::Cka), vec![1.0, 0.5, 0.5, 1.0]),
                 (MetricSpec::new(MetricName::JaccardSimilarity), vec![f64::NAN; 4]),
             ],
+            nulls: vec![vec![0.25, 0.5, 0.5, 0.0]; 2],
+            layer_metrics: vec![(LayerMetricName::Anisotropy, vec![0.5, f64::NAN])],
             undefined: BTreeMap::from([(0, "all rows are equal".to_owned())]),
         };
         let object = encode_trial(&matrices, None);
@@ -181,6 +203,9 @@ mod tests {
         let (back, record) = decode_trial(&object).expect("as written");
         assert_eq!(back.matrices[0], matrices.matrices[0]);
         assert!(back.matrices[1].1.iter().all(|value| value.is_nan()));
+        assert_eq!(back.nulls, matrices.nulls);
+        assert_eq!(back.layer_metrics[0].1[0], 0.5);
+        assert!(back.layer_metrics[0].1[1].is_nan());
         assert_eq!((back.undefined, record), (matrices.undefined, None));
         for end in [0, 7, 40, object.len() - 1] {
             assert!(decode_trial(&object[..end]).is_err(), "cut at {end}");

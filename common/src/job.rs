@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::TextsSpec;
 use crate::id::{Digest, JobId};
 use crate::key::digest_of;
-use crate::metric::MetricSpec;
+use crate::metric::{LayerMetricName, MetricSpec, Number};
 use crate::model::{Dtype, PinnedModel, Pooling};
 
 /// The version of the spec's form; raised when an older coordinator could misread a newer spec.
@@ -95,12 +95,95 @@ impl ExtractionSettings {
 pub struct SimilaritySettings {
     /// The metrics, each once.
     pub metrics: Vec<MetricSpec>,
+    /// Quantities of single layers, each once.
+    pub layer_metrics: Vec<LayerMetricName>,
     /// Rows of a trial.
     pub sample_size: u32,
     /// Monte Carlo draws.
-    pub trials: u32,
+    pub trials: Trials,
+    /// Which layers are compared.
+    pub compare: Compare,
+    /// Whether each trial is compared with its own rows in another order, too.
+    pub calibrate: bool,
     /// The seed of the draws.
     pub seed: u64,
+}
+
+/// How many Monte Carlo draws there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Trials {
+    /// So many.
+    Fixed(u32),
+    /// As many as it takes.
+    Auto {
+        /// Draws end when no cell's 95 % confidence interval reaches further than this to either side.
+        ci_half_width: Number,
+        /// The most draws.
+        max_trials: u32,
+    },
+}
+
+impl Trials {
+    /// Draws before the width of an interval is first looked at: fewer say little about it. A multiple of
+    /// [`Self::LOOK_EVERY`].
+    pub const LOOK_FIRST: u32 = 10;
+    /// Draws from one look to the next.
+    pub const LOOK_EVERY: u32 = 5;
+
+    /// The draws made before anything is known of their results.
+    pub fn at_first(self) -> u32 {
+        match self {
+            Self::Fixed(trials) => trials,
+            Self::Auto { max_trials, .. } => max_trials.min(Self::LOOK_FIRST),
+        }
+    }
+
+    /// The most draws there can be.
+    pub fn at_most(self) -> u32 {
+        match self {
+            Self::Fixed(trials) => trials,
+            Self::Auto { max_trials, .. } => max_trials,
+        }
+    }
+
+    /// How many draws come next where `trials` turned out too few; `None` where there are no more.
+    pub fn after(self, trials: u32) -> Option<u32> {
+        match self {
+            Self::Auto { max_trials, .. } if trials < max_trials => {
+                Some(trials.saturating_add(Self::LOOK_EVERY).min(max_trials))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Which layers are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compare {
+    /// Those of one model with one another.
+    Within,
+    /// Those of all models over the same texts and pooling.
+    Across,
+}
+
+impl Compare {
+    /// Every one, in the order in which they are listed.
+    pub const ALL: [Self; 2] = [Self::Within, Self::Across];
+
+    /// As it is written in grid files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Within => "within",
+            Self::Across => "across",
+        }
+    }
+
+    /// The one of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|compare| compare.as_str() == text)
+    }
 }
 
 /// How a job is run; nothing here changes a result.
@@ -196,15 +279,29 @@ impl JobSpec {
                 return invalid(place(), "has too many shards; take fewer texts");
             }
             let similarity = &experiment.similarity;
-            if !(1..=UNITS_MAX).contains(&similarity.trials) || similarity.metrics.is_empty() {
+            if !(1..=UNITS_MAX).contains(&similarity.trials.at_most()) || similarity.metrics.is_empty() {
                 return invalid(place(), "needs at least one metric, and from one to 1,000,000 trials");
             }
             let metrics: std::collections::BTreeSet<_> = similarity.metrics.iter().map(|m| m.name).collect();
             if metrics.len() < similarity.metrics.len() {
                 return invalid(place(), "names a metric twice");
             }
+            let layer_metrics: std::collections::BTreeSet<_> = similarity.layer_metrics.iter().collect();
+            if layer_metrics.len() < similarity.layer_metrics.len() {
+                return invalid(place(), "names a layer metric twice");
+            }
             if similarity.sample_size == 0 || similarity.sample_size > texts.n_texts {
                 return invalid(place(), "sample_size must be from 1 to the number of texts");
+            }
+            if let Trials::Auto { ci_half_width, max_trials } = similarity.trials {
+                let same = similarity.sample_size == texts.n_texts;
+                if same || max_trials < 2 || ci_half_width.get() <= 0.0 {
+                    return invalid(
+                        place(),
+                        "trials = \"auto\" needs a sample smaller than the texts, max_trials of at least 2 and a \
+                         ci_half_width above 0",
+                    );
+                }
             }
         }
         Ok(())

@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::dataset::TextsPlan;
 use crate::id::Digest;
 use crate::job::{ExtractionSettings, SimilaritySettings};
-use crate::metric::MetricSpec;
 use crate::model::{PinnedModel, Pooling};
 
 /// Raised whenever the way in which batches are formed changes.
@@ -39,10 +38,15 @@ pub fn extraction_base_key(model: &PinnedModel, texts_key: Digest, settings: &Ex
     digest_of("extraction", &(files, texts_key, settings, BATCH_RULE, "float32"))
 }
 
-/// The base key of a comparison; the number of trials is not in it, so that more trials reuse the first ones.
-pub fn comparison_base_key(extraction: Digest, pooling: Pooling, settings: &SimilaritySettings) -> Digest {
-    let metrics: &[MetricSpec] = &settings.metrics;
-    digest_of("comparison", &(extraction, pooling, metrics, settings.sample_size, settings.seed))
+/// The base key of a comparison of the rows of some extractions; the number of trials is not in it, so that more trials reuse the first ones.
+pub fn comparison_base_key(
+    extractions: &[Digest],
+    pooling: Pooling,
+    settings: &SimilaritySettings,
+) -> Digest {
+    let SimilaritySettings { metrics, layer_metrics, sample_size, trials: _, compare: _, calibrate, seed } =
+        settings;
+    digest_of("comparison", &(extractions, pooling, metrics, layer_metrics, sample_size, calibrate, seed))
 }
 
 /// The key under which an extraction's objects are stored, once a profile is bound.
@@ -51,6 +55,6 @@ pub fn extraction_key(base_key: Digest, numeric_profile: &str) -> Digest {
 }
 
 /// The key under which a comparison's objects are stored, once profiles are bound.
-pub fn comparison_key(base_key: Digest, extraction_key: Digest, numeric_profile: &str) -> Digest {
-    digest_of("profiled comparison", &(base_key, extraction_key, numeric_profile))
+pub fn comparison_key(base_key: Digest, extraction_keys: &[Digest], numeric_profile: &str) -> Digest {
+    digest_of("profiled comparison", &(base_key, extraction_keys, numeric_profile))
 }

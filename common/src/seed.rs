@@ -29,6 +29,18 @@ pub fn trial_rows(seed: u64, trial: u32, n: u32, sample_size: u32) -> Vec<u32> {
     rows
 }
 
+/// The places `0..sample_size` of a trial's rows in another order, all orders being as likely: what is left of a
+/// similarity when rows no longer belong together.
+pub fn null_order(seed: u64, trial: u32, sample_size: u32) -> Vec<u32> {
+    let mut generator = generator("lsa null order v1", seed, &[trial, sample_size]);
+    let mut places: Vec<u32> = (0..sample_size).collect();
+    for place in 0..sample_size {
+        let pick = place + below(&mut generator, sample_size - place);
+        places.swap(place as usize, pick as usize);
+    }
+    places
+}
+
 /// The files `0..n_files` in the order in which streams take them: for each place the last swap is with a later one or
 /// itself.
 ///

@@ -63,22 +63,36 @@ pub struct ExtractUnit {
 pub struct CompareUnit {
     /// Where the matrices go, profile included.
     pub comparison_key: Digest,
-    /// The rows compared.
-    pub extraction_key: Digest,
-    /// Which pooling of them.
+    /// The models whose layers are compared: the matrices have the layers of all of them, side after side.
+    pub sides: Vec<CompareSide>,
+    /// Which pooling of their rows.
     pub pooling: Pooling,
     /// Texts extracted; the rows that trials draw from.
     pub n_texts: u32,
+    /// Metrics, sample size, seed.
+    pub settings: SimilaritySettings,
+    /// The trials asked for.
+    pub trials: Vec<u32>,
+}
+
+/// The rows of one model in a comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CompareSide {
+    /// Where they are.
+    pub extraction_key: Digest,
     /// Shards of the extraction.
     pub n_shards: u32,
     /// Hidden states compared, ascending.
     pub layers: Vec<u32>,
     /// Width of a hidden state.
     pub hidden_size: u32,
-    /// Metrics, sample size, seed.
-    pub settings: SimilaritySettings,
-    /// The trials asked for.
-    pub trials: Vec<u32>,
+}
+
+impl CompareUnit {
+    /// Layers of all sides.
+    pub fn n_layers(&self) -> usize {
+        self.sides.iter().map(|side| side.layers.len()).sum()
+    }
 }
 
 impl Unit {
@@ -93,12 +107,7 @@ impl Unit {
             }
             Self::Compare(unit) => {
                 let trials: Vec<_> = unit.trials.iter().map(u32::to_string).collect();
-                format!(
-                    "compare {} layers · {} · trial {}",
-                    unit.layers.len(),
-                    unit.pooling,
-                    trials.join(" ")
-                )
+                format!("compare {} layers · {} · trial {}", unit.n_layers(), unit.pooling, trials.join(" "))
             }
         }
     }

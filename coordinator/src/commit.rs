@@ -181,9 +181,14 @@ impl Recorder<'_> {
         };
         let metrics: Vec<&MetricSpec> = matrices.matrices.iter().map(|(metric, _)| metric).collect();
         let asked: Vec<&MetricSpec> = unit.settings.metrics.iter().collect();
-        let cells = unit.layers.len() * unit.layers.len();
-        let whole = matrices.matrices.iter().all(|(_, values)| values.len() == cells);
-        if matrices.n_layers as usize != unit.layers.len() || metrics != asked || !whole {
+        let n_layers = unit.n_layers();
+        let of_layers = |values: &Vec<f64>| values.len() == n_layers * n_layers;
+        let whole = matrices.matrices.iter().all(|(_, values)| of_layers(values));
+        let n_nulls = if unit.settings.calibrate { metrics.len() } else { 0 };
+        let nulls = matrices.nulls.len() == n_nulls && matrices.nulls.iter().all(of_layers);
+        let quantities = matrices.layer_metrics.iter().map(|(name, _)| name).eq(&unit.settings.layer_metrics)
+            && matrices.layer_metrics.iter().all(|(_, values)| values.len() == n_layers);
+        if matrices.n_layers as usize != n_layers || metrics != asked || !(whole && nulls && quantities) {
             return refuse(format!("trial {trial} has other layers or metrics than the unit asked for"));
         }
         self.may_write()?;

@@ -324,16 +324,9 @@ impl Driver {
             Effect::Acknowledge { worker, unit, attempt } => {
                 self.send(&worker, ToWorker::Reported { unit, attempt });
             }
-            Effect::Survey { work, number, jobs, numeric_profile, extraction_key } => {
+            Effect::Survey { work, number, jobs, numeric_profile, rows_keys } => {
                 let runs = self.runs(&jobs);
-                self.spawn(effects::survey(
-                    self.context(),
-                    work,
-                    number,
-                    runs,
-                    numeric_profile,
-                    extraction_key,
-                ));
+                self.spawn(effects::survey(self.context(), work, number, runs, numeric_profile, rows_keys));
             }
             Effect::Commit(commit) => self.spawn(effects::commit(self.context(), commit)),
             Effect::RecordFailure(failed) => {

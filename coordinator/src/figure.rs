@@ -1,4 +1,5 @@
-//! Heatmap and dendrogram of one layer × layer matrix: numbers in, SVG text out, PNG from that SVG.
+//! Heatmap and dendrogram of one layer × layer matrix, and the line of one quantity of layers: numbers in, SVG text out,
+//! PNG from that SVG.
 //!
 //! Everything is decided by the matrix and its labels, so the same results always give the same bytes.
 
@@ -7,6 +8,8 @@ mod color;
 mod dendrogram;
 mod font;
 mod heatmap;
+mod line;
+mod scale;
 mod svg;
 
 use std::collections::BTreeMap;
@@ -15,7 +18,9 @@ use lsa_common::dataset::DatasetName;
 use lsa_common::model::short_name;
 use resvg::{tiny_skia, usvg};
 
+use crate::merge::Estimates;
 use crate::metadata::Metadata;
+use scale::Scale;
 
 /// The most layers that a figure can show; a larger matrix would give cells too small to see and a file too large
 /// to open.
@@ -27,27 +32,82 @@ const PNG_SCALE: f32 = 2.0;
 /// A matrix with what a reader must know to read it.
 #[derive(Clone, Debug)]
 pub struct Figure<'a> {
-    metric: &'a str,
-    heading: String,
-    subject: String,
-    detail: String,
-    layers: Vec<u32>,
+    scale: Scale,
+    caption: Caption,
+    rows: Axis,
+    columns: Axis,
     values: &'a [f64],
-    undefined: &'a BTreeMap<u32, String>,
+    /// Cells that a line runs through.
+    path: Vec<(usize, usize)>,
+}
+
+/// What the rows or the columns of a matrix are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis {
+    title: String,
+    labels: Vec<String>,
+    /// Why an entry is undefined, by its place.
+    undefined: BTreeMap<usize, String>,
+    /// The hidden-state indices where the entries are layers, for notes that name many.
+    layers: Vec<u32>,
+}
+
+impl Axis {
+    /// Layers by their hidden-state indices; `title` says of what. `undefined` is by place.
+    pub fn layers(title: &str, layers: &[u32], undefined: BTreeMap<usize, String>) -> Self {
+        let labels = layers.iter().map(u32::to_string).collect();
+        Self { title: title.to_owned(), labels, undefined, layers: layers.to_vec() }
+    }
+
+    /// Entries with labels of their own. `undefined` is by place.
+    pub fn named(title: &str, labels: Vec<String>, undefined: BTreeMap<usize, String>) -> Self {
+        Self { title: title.to_owned(), labels, undefined, layers: Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The entries at `places` with the reasons why they are undefined, one line per reason.
+    fn reasons(&self, places: &[usize]) -> Vec<String> {
+        let mut by_reason: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for place in places {
+            let reason = self.undefined.get(place).map_or("no reason recorded", String::as_str);
+            by_reason.entry(reason).or_default().push(*place);
+        }
+        let named = |places: &[usize]| match self.layers.is_empty() {
+            true => places.iter().map(|place| self.labels[*place].as_str()).collect::<Vec<_>>().join(", "),
+            false => layer_list(&places.iter().map(|place| self.layers[*place]).collect::<Vec<_>>()),
+        };
+        by_reason.into_iter().map(|(reason, places)| format!("{} ({reason})", named(&places))).collect()
+    }
+}
+
+/// The lines above a drawing.
+#[derive(Clone, Debug)]
+struct Caption {
+    /// What is shown.
+    heading: String,
+    /// Of what.
+    subject: String,
+    /// How it was made.
+    detail: String,
 }
 
 /// Why a matrix cannot be drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum FigureError {
-    /// The numbers do not fill a square.
-    #[error("the {metric} matrix has {found} numbers, which is not {side} × {side}")]
-    NotSquare {
+    /// The numbers do not fill the matrix.
+    #[error("the {metric} matrix has {found} numbers, which is not {rows} × {columns}")]
+    Shape {
         /// The metric's name.
         metric: String,
         /// The numbers it has.
         found: usize,
-        /// The layers it should compare.
-        side: usize,
+        /// The rows it should have.
+        rows: usize,
+        /// The columns it should have.
+        columns: usize,
     },
     /// The picture would be too large.
     #[error("the {metric} matrix compares {side} layers; a figure shows 1 to {LAYERS_MAX}")]
@@ -71,33 +131,61 @@ impl<'a> Figure<'a> {
     /// `name` stands in the title where the metadata do not say what was measured. Rows are labelled with the
     /// metadata's layers where there are as many, else 0, 1, ….
     pub fn new(
-        metric: &'a str,
+        metric: &str,
         values: &'a [f64],
         side: usize,
         metadata: &'a Metadata,
         name: &str,
     ) -> Result<Self, FigureError> {
-        if side.checked_mul(side) != Some(values.len()) {
-            return Err(FigureError::NotSquare { metric: metric.to_owned(), found: values.len(), side });
-        }
-        if side == 0 || side > LAYERS_MAX {
-            return Err(FigureError::Size { metric: metric.to_owned(), side });
-        }
-        let numbered = || (0..u32::try_from(side).expect("at most LAYERS_MAX")).collect();
-        let layers = if metadata.layers.len() == side { metadata.layers.clone() } else { numbered() };
-        let heading = match metadata.parameter(metric, "k") {
-            Some(k) => format!("{metric} (k = {k})"),
-            None => metric.to_owned(),
-        };
+        check_size(metric, values, side, side)?;
+        let layers = layers(metadata, side);
+        let heading = metadata.metric_title(metric);
+        let reason = |(place, layer): (usize, &u32)| Some((place, metadata.undefined.get(layer)?.clone()));
+        let undefined = layers.iter().enumerate().filter_map(reason).collect();
+        let axis = Axis::layers("layer", &layers, undefined);
         Ok(Self {
-            metric,
-            heading,
-            subject: subject(metadata, name),
-            detail: detail(metadata),
-            layers,
+            scale: Scale::of(metric),
+            caption: Caption { heading, subject: subject(metadata, name), detail: detail(metadata) },
+            rows: axis.clone(),
+            columns: axis,
             values,
-            undefined: &metadata.undefined,
+            path: Vec::new(),
         })
+    }
+
+    /// The same for values on the scale from unrelated rows, 0, to identical layers, 1.
+    pub fn calibrated(
+        metric: &str,
+        values: &'a [f64],
+        side: usize,
+        metadata: &'a Metadata,
+        name: &str,
+    ) -> Result<Self, FigureError> {
+        let Self { caption: Caption { heading, subject, detail }, .. } =
+            Self::new(metric, values, side, metadata, name)?;
+        let heading = format!("{heading}, calibrated");
+        let detail = format!("{detail} · 0: unrelated rows, 1: identical layers");
+        let caption = Caption { heading, subject, detail };
+        Ok(Self {
+            scale: Scale::calibrated(metric),
+            caption,
+            ..Self::new(metric, values, side, metadata, name)?
+        })
+    }
+
+    /// The figure of a row-major matrix `values` whose rows and columns are different things, with the cells of `path`
+    /// outlined. `heading` and `subject` are its title; the rest of it is from `metadata`.
+    pub fn between(
+        metric: &str,
+        values: &'a [f64],
+        (rows, columns): (Axis, Axis),
+        (heading, subject): (String, String),
+        metadata: &Metadata,
+        path: Vec<(usize, usize)>,
+    ) -> Result<Self, FigureError> {
+        check_size(metric, values, rows.len(), columns.len())?;
+        let caption = Caption { heading, subject, detail: detail(metadata) };
+        Ok(Self { scale: Scale::of(metric), caption, rows, columns, values, path })
     }
 
     /// The heatmap as SVG text: layer 0 at the top left, undefined cells hatched and explained.
@@ -105,33 +193,72 @@ impl<'a> Figure<'a> {
         heatmap::draw(self)
     }
 
-    /// The dendrogram as SVG text: average linkage on 1 - similarity, undefined layers left out and named.
+    /// The dendrogram as SVG text: average linkage on the distances of the layers, undefined layers left out
+    /// and named. Of a metric that has a direction the mean of both is taken.
     ///
-    /// With fewer than two defined layers, or a value outside [-1, 1], the figure says that there is nothing to
+    /// With fewer than two defined layers, or a value that is no distance, the figure says that there is nothing to
     /// cluster, and why.
     pub fn dendrogram(&self) -> String {
         dendrogram::draw(self)
     }
 
-    fn side(&self) -> usize {
-        self.layers.len()
-    }
-
     fn value(&self, row: usize, column: usize) -> f64 {
-        self.values[row * self.side() + column]
+        self.values[row * self.columns.len() + column]
     }
+}
 
-    /// The layers at `places` of the matrix with the reasons why they are undefined, one line per reason.
-    fn reasons(&self, places: &[usize]) -> Vec<String> {
-        let mut by_reason: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        for place in places {
-            let layer = self.layers[*place];
-            let reason = self.undefined.get(&layer).map_or("no reason recorded", String::as_str);
-            by_reason.entry(reason).or_default().push(layer);
-        }
-        let line = |(reason, layers): (&str, Vec<u32>)| format!("{} ({reason})", layer_list(&layers));
-        by_reason.into_iter().map(line).collect()
+fn check_size(metric: &str, values: &[f64], rows: usize, columns: usize) -> Result<(), FigureError> {
+    if rows.checked_mul(columns) != Some(values.len()) {
+        return Err(FigureError::Shape { metric: metric.to_owned(), found: values.len(), rows, columns });
     }
+    let side = rows.max(columns);
+    if values.is_empty() || side > LAYERS_MAX {
+        return Err(FigureError::Size { metric: metric.to_owned(), side });
+    }
+    Ok(())
+}
+
+/// The line of one quantity over the layers, with the band of its confidence intervals, as SVG text.
+///
+/// Layers without a value leave a gap, and are named. Fails where there are no layers or too many, or another number
+/// of values than layers.
+pub fn layer_line(
+    quantity: &str,
+    estimates: &Estimates,
+    metadata: &Metadata,
+    name: &str,
+) -> Result<String, FigureError> {
+    let n_layers = estimates.mean.len();
+    if n_layers == 0 || n_layers > LAYERS_MAX {
+        return Err(FigureError::Size { metric: quantity.to_owned(), side: n_layers });
+    }
+    let caption =
+        Caption { heading: quantity.to_owned(), subject: subject(metadata, name), detail: detail(metadata) };
+    Ok(line::draw(&line::Line {
+        quantity,
+        caption,
+        layers: layers(metadata, n_layers),
+        estimates,
+        undefined: &metadata.undefined,
+    }))
+}
+
+/// The metadata's layers where there are as many, else 0, 1, ….
+fn layers(metadata: &Metadata, n_layers: usize) -> Vec<u32> {
+    let numbered = || (0..u32::try_from(n_layers).expect("at most LAYERS_MAX")).collect();
+    if metadata.layers.len() == n_layers { metadata.layers.clone() } else { numbered() }
+}
+
+/// The layers at `places` with the reasons why they are undefined, one line per reason.
+fn reasons(layers: &[u32], undefined: &BTreeMap<u32, String>, places: &[usize]) -> Vec<String> {
+    let mut by_reason: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    for place in places {
+        let layer = layers[*place];
+        let reason = undefined.get(&layer).map_or("no reason recorded", String::as_str);
+        by_reason.entry(reason).or_default().push(layer);
+    }
+    let line = |(reason, layers): (&str, Vec<u32>)| format!("{} ({reason})", layer_list(&layers));
+    by_reason.into_iter().map(line).collect()
 }
 
 /// A PNG of a figure's SVG, at two pixels per SVG pixel, on white.
@@ -149,6 +276,16 @@ pub fn png(svg: &str) -> Result<Vec<u8>, FigureError> {
 
 /// What was measured: model, pooling and dataset, as far as known.
 fn subject(metadata: &Metadata, name: &str) -> String {
+    let texts = texts_of(metadata);
+    match (metadata.model.as_str(), texts.as_str()) {
+        ("", _) => name.to_owned(),
+        (model, "") => short_name(model).to_owned(),
+        (model, texts) => format!("{} · {texts}", short_name(model)),
+    }
+}
+
+/// Pooling and dataset, as far as known.
+pub fn texts_of(metadata: &Metadata) -> String {
     let pooling = match metadata.pooling.as_str() {
         "" => String::new(),
         pooling => format!("{pooling} pooling"),
@@ -157,9 +294,8 @@ fn subject(metadata: &Metadata, name: &str) -> String {
         Ok(name) => name.stem(),
         Err(_) => metadata.dataset.clone(),
     };
-    let known = [short_name(&metadata.model), pooling.as_str(), dataset.as_str()];
-    let parts: Vec<&str> = known.into_iter().filter(|part| !part.is_empty()).collect();
-    if metadata.model.is_empty() { name.to_owned() } else { parts.join(" · ") }
+    let known = [pooling, dataset];
+    known.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
 }
 
 /// How many trials of how many texts, as far as known.
@@ -260,7 +396,16 @@ mod tests {
             .undefined
             .insert(0, "all rows are equal up to rounding, which is usual at layer 0".to_owned());
         for side in [1usize, 2, 3, 4, 7, 13, 25, 33, 49, 130] {
-            for (metric, low) in [("CKA", 0.0), ("RSA", -1.0), ("Procrustes", -500.0)] {
+            const LONGEST: &str = "OrthogonalProcrustesCenteredAndNormalized";
+            let metrics = [
+                ("CKA", 0.0),
+                ("RSA", -1.0),
+                ("Procrustes", -500.0),
+                ("Gulp", 901.0),
+                ("PWCCA", 0.3),
+                (LONGEST, 1.4),
+            ];
+            for (metric, low) in metrics {
                 for hole in [true, false] {
                     let value = |place: usize| {
                         let (a, b) = (place / side, place % side);
@@ -269,7 +414,22 @@ mod tests {
                     };
                     let values: Vec<f64> = (0..side * side).map(value).collect();
                     let figure = Figure::new(metric, &values, side, &metadata, "x").unwrap();
-                    for svg in [figure.heatmap(), figure.dendrogram()] {
+                    let calibrated = Figure::calibrated(metric, &values, side, &metadata, "x").unwrap();
+                    let estimates = Estimates {
+                        mean: values[..side].to_vec(),
+                        std: vec![0.0; side],
+                        ci_low: values[..side].iter().map(|value| value - 0.01).collect(),
+                        ci_high: values[..side].iter().map(|value| value + 0.01).collect(),
+                    };
+                    let line = layer_line(metric, &estimates, &metadata, "x").unwrap();
+                    let svgs = [
+                        figure.heatmap(),
+                        figure.dendrogram(),
+                        calibrated.heatmap(),
+                        calibrated.dendrogram(),
+                        line,
+                    ];
+                    for svg in svgs {
                         check_texts(&svg, &format!("{metric}, {side} layers"));
                     }
                 }
@@ -328,9 +488,9 @@ mod tests {
     fn what_is_not_a_matrix_is_refused() {
         let metadata = Metadata::default();
         let error = |values: &[f64], side| Figure::new("CKA", values, side, &metadata, "x").unwrap_err();
-        assert!(matches!(error(&[1.0; 3], 2), FigureError::NotSquare { .. }));
+        assert!(matches!(error(&[1.0; 3], 2), FigureError::Shape { .. }));
         assert!(matches!(error(&[], 0), FigureError::Size { side: 0, .. }));
         assert!(matches!(error(&[1.0; 600 * 600], 600), FigureError::Size { side: 600, .. }));
-        assert!(matches!(error(&[1.0; 4], usize::MAX), FigureError::NotSquare { .. }));
+        assert!(matches!(error(&[1.0; 4], usize::MAX), FigureError::Shape { .. }));
     }
 }

@@ -4,18 +4,22 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use lsa_common::cost::trial_scratch_bytes;
 use lsa_common::dataset::DatasetName;
 use lsa_common::id::{Digest, JobId};
-use lsa_common::job::JobSpec;
+use lsa_common::job::{JobSpec, SimilaritySettings};
 use lsa_common::key::{comparison_key, extraction_key};
 use lsa_common::layout;
 use lsa_common::record::ProfileBinding;
 use lsa_common::store::{Store, StoreError};
 use serde::Serialize;
 
-use crate::plan::{Extraction, What, Work, WorkId, plan};
+use crate::plan::{Extraction, Planned, What, Work, WorkId, plan};
 use crate::scheduler::work::WorkState;
 use crate::survey;
+
+/// Comparisons that keep more than this say that some of it may go to disk.
+const SCRATCH_TOLD_BYTES: u64 = 1 << 30;
 
 /// What a job would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -53,7 +57,7 @@ pub struct ExperimentForecast {
     pub layers: usize,
     /// Texts per trial.
     pub sample_size: u32,
-    /// Trials.
+    /// Trials, at most.
     pub trials: u32,
     /// What the user should know beforehand.
     pub warnings: Vec<String>,
@@ -76,8 +80,12 @@ pub struct WorkForecast {
     pub flop: u64,
     /// Bytes that all units write.
     pub bytes: u64,
-    /// Device memory of a unit.
+    /// Device memory of a unit: the least that it can do with.
     pub memory_bytes: u64,
+    /// Memory of a unit that puts nothing on disk.
+    pub memory_roomy_bytes: u64,
+    /// Scratch disk of a unit that has to do with the least memory.
+    pub scratch_bytes: u64,
     /// How many experiments need it.
     pub shared_by: usize,
 }
@@ -96,17 +104,19 @@ pub async fn forecast(spec: &JobSpec, store: Option<&Store>) -> Result<Forecast,
             Some(store) => most_done(store, work, &bindings, &surveyed).await?,
             None => Surveyed { work: work.id, key: None, units_done: 0 },
         };
-        let uses = |id: &&WorkId| needs(&plan.works, **id, work.id);
+        let uses = |planned: &&Planned| needs(&plan.works, planned.comparison, work.id);
         let (stage, what, rows, bytes) = describe(work, &plan.works);
         works.push(WorkForecast {
             stage,
             what,
             rows,
-            units: u64::from(work.n_units()),
+            units: u64::from(work.n_units_max()),
             units_done: best.units_done,
             flop: work.flop,
             bytes,
             memory_bytes: work.memory_bytes,
+            memory_roomy_bytes: work.memory_bytes.saturating_add(spilled(work)),
+            scratch_bytes: spilled(work),
             shared_by: plan.experiments.iter().filter(uses).count(),
         });
         surveyed.push(best);
@@ -145,9 +155,17 @@ fn describe_experiment(spec: &JobSpec, experiment: &lsa_common::job::Experiment)
         rows: texts.n_texts,
         layers: experiment.extraction.layers.len(),
         sample_size: experiment.similarity.sample_size,
-        trials: experiment.similarity.trials,
+        trials: experiment.similarity.trials.at_most(),
         warnings: experiment.warnings.clone(),
     }
+}
+
+/// Bytes that a unit keeps in memory, or on disk where it has only the least memory.
+fn spilled(work: &Work) -> u64 {
+    let What::Compare(comparison) = &work.what else { return 0 };
+    let SimilaritySettings { metrics, layer_metrics, sample_size, calibrate, .. } = &comparison.settings;
+    let scratch = trial_scratch_bytes(*sample_size, &comparison.widths(), metrics, layer_metrics, 1, 0);
+    scratch.saturating_mul(if *calibrate { 2 } else { 1 })
 }
 
 /// Stage, what, rows and bytes written.
@@ -169,14 +187,20 @@ fn describe(work: &Work, works: &[Arc<Work>]) -> (&'static str, String, u32, u64
         }
         What::Compare(comparison) => {
             let settings = &comparison.settings;
-            let cells = (comparison.layers.len() * comparison.layers.len()) as u64;
-            let bytes = cells * 8 * settings.metrics.len() as u64 * u64::from(settings.trials);
-            let of = works.iter().find(|work| work.id == comparison.extraction);
-            let names = match of.map(|work| &work.what) {
+            let n_layers = comparison.n_layers() as u64;
+            let matrices = settings.metrics.len() as u64 * if settings.calibrate { 2 } else { 1 };
+            let numbers = n_layers * n_layers * matrices + n_layers * settings.layer_metrics.len() as u64;
+            let bytes = numbers * 8 * u64::from(settings.trials.at_most());
+            let of = works.iter().find(|work| work.id == comparison.sides[0].extraction);
+            let first = match of.map(|work| &work.what) {
                 Some(What::Extract(extraction)) => names(extraction, works),
                 _ => String::new(),
             };
-            let what = format!("{names} · {} · {} layers", comparison.pooling, comparison.layers.len());
+            let names = match comparison.sides.len() {
+                1 => first,
+                n => format!("{first} and {} other model{}", n - 1, if n == 2 { "" } else { "s" }),
+            };
+            let what = format!("{names} · {} · {} layers", comparison.pooling, comparison.n_layers());
             ("compare", what, settings.sample_size, bytes)
         }
     }
@@ -239,10 +263,12 @@ async fn most_done(
         }
         What::Compare(comparison) => {
             let base = comparison.base_key;
-            let rows =
-                surveyed.iter().find(|known| known.work == comparison.extraction).and_then(|known| known.key);
-            let key = |rows| bindings.of(base).map(move |profile| Some(comparison_key(base, rows, profile)));
-            keys.extend(rows.into_iter().flat_map(key));
+            let key_of = |id| surveyed.iter().find(|known| known.work == id).and_then(|known| known.key);
+            let rows: Option<Vec<Digest>> =
+                comparison.sides.iter().map(|side| key_of(side.extraction)).collect();
+            let rows = rows.unwrap_or_default();
+            let profiles = bindings.of(base).filter(|_| !rows.is_empty());
+            keys.extend(profiles.map(|profile| Some(comparison_key(base, &rows, profile))));
         }
     }
     let mut best = Surveyed { work: work.id, key: None, units_done: 0 };
@@ -308,6 +334,15 @@ impl Forecast {
             bytes(self.memory_bytes)
         ));
         let warnings: BTreeSet<&String> = self.experiments.iter().flat_map(|e| &e.warnings).collect();
+        for w in self.works.iter().filter(|w| w.scratch_bytes >= SCRATCH_TOLD_BYTES) {
+            line(format_args!(
+                "note: comparing {} takes {} of memory, or {} and {} of scratch disk (--memory-gib and --scratch of workers)",
+                w.what,
+                bytes(w.memory_roomy_bytes),
+                bytes(w.memory_bytes),
+                bytes(w.scratch_bytes)
+            ));
+        }
         for warning in warnings {
             line(format_args!("note: {warning}"));
         }

@@ -7,7 +7,7 @@
 
 mod expand;
 mod fault;
-mod name;
+pub mod name;
 mod overlay;
 mod schema;
 mod source;
@@ -20,7 +20,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use lsa_common::dataset::{DatasetName, ReadLimits};
-use lsa_common::metric::{MetricName, MetricSpec};
+use lsa_common::job::{Compare, Trials};
+use lsa_common::metric::{LayerMetricName, MetricName, MetricSpec};
 use lsa_common::mirror::MirrorMode;
 use lsa_common::model::{Dtype, LayerChoice, Pooling};
 use serde::{Serialize, Serializer};
@@ -179,10 +180,16 @@ impl Default for ExtractionSettings {
 pub struct SimilaritySettings {
     /// The metrics, at least one, each once.
     pub metrics: Vec<MetricSpec>,
+    /// Quantities of single layers, each once.
+    pub layer_metrics: Vec<LayerMetricName>,
     /// Rows drawn for a trial; none: min([`SAMPLE_SIZE_DEFAULT`], texts).
     pub sample_size: Option<u32>,
     /// Monte Carlo trials. 5: enough for a standard deviation.
-    pub trials: u32,
+    pub trials: Trials,
+    /// Which layers are compared.
+    pub compare: Compare,
+    /// Whether what a metric says of unrelated rows is computed too.
+    pub calibrate: bool,
     /// What the draws depend on. 42, as in the older scripts.
     pub seed: u64,
 }
@@ -194,8 +201,11 @@ impl Default for SimilaritySettings {
     fn default() -> Self {
         Self {
             metrics: MetricName::DEFAULT.map(MetricSpec::new).to_vec(),
+            layer_metrics: Vec::new(),
             sample_size: None,
-            trials: 5,
+            trials: Trials::Fixed(5),
+            compare: Compare::Within,
+            calibrate: false,
             seed: 42,
         }
     }

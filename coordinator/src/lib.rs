@@ -2,6 +2,7 @@
 //!
 //! Builds and tests without libtorch. The scheduler is a pure state machine; `driver` alone awaits and writes.
 
+pub mod across;
 pub mod client;
 pub mod commit;
 pub mod config;

@@ -231,6 +231,8 @@ struct Place {
     number: usize,
     device: String,
     threads: u32,
+    /// Workers on this machine, this one included.
+    n_workers: usize,
 }
 
 /// With `auto`, every GPU or else the CPU; each with as many workers as asked for, which share the cores.
@@ -245,7 +247,7 @@ fn places(config: &LocalConfig) -> Vec<Place> {
     let share = u32::try_from((cores / n_workers).max(1)).unwrap_or(u32::MAX);
     let threads = config.threads.unwrap_or(share);
     let device = |number: usize| devices[number / per_device].clone();
-    (0..n_workers).map(|number| Place { number, device: device(number), threads }).collect()
+    (0..n_workers).map(|number| Place { number, device: device(number), threads, n_workers }).collect()
 }
 
 fn gpu_count() -> usize {
@@ -320,6 +322,7 @@ impl Keeper {
         Command::new(&self.program)
             .args(["serve", "--embedded", "--coordinator", &self.url])
             .args(["--device", &self.place.device, "--threads", &self.place.threads.to_string()])
+            .args(["--memory-shares", &self.place.n_workers.to_string()])
             .args(["--worker-id", worker.as_str(), "--log", &self.log])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

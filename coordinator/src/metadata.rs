@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use lsa_common::metric::{MetricName, MetricSpec, plain};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The content of `metadata.json`; an empty text, list or 0 means unknown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,7 +54,13 @@ pub struct Metadata {
     pub metrics: Vec<String>,
     /// Parameters of the metrics that have any: name → parameter → value.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub metric_parameters: BTreeMap<String, BTreeMap<String, u32>>,
+    pub metric_parameters: BTreeMap<String, BTreeMap<String, Value>>,
+    /// The quantities of single layers, in the order of the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layer_metrics: Vec<String>,
+    /// How far 95 % confidence intervals were to reach at most, where that decided on the number of trials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ci_half_width: Option<f64>,
     /// The seed of the trials' draws.
     pub seed: u64,
     /// The longest text in tokens; longer ones were cut.
@@ -71,7 +79,7 @@ pub struct Metadata {
     pub versions: BTreeMap<String, String>,
     /// Seconds taken: stage → seconds.
     pub timings: BTreeMap<String, f64>,
-    /// Why a layer has no similarity to any, by hidden-state index.
+    /// Why values of a layer are undefined, by hidden-state index.
     pub undefined: BTreeMap<u32, String>,
     /// What a reader should know before trusting the numbers.
     pub warnings: Vec<String>,
@@ -112,9 +120,21 @@ impl Metadata {
         }
     }
 
-    /// What a metric's parameter was, where the run recorded it.
-    pub fn parameter(&self, metric: &str, name: &str) -> Option<u32> {
-        self.metric_parameters.get(metric)?.get(name).copied()
+    /// A metric's name for titles: with `k`, and with those other parameters that are not the default.
+    pub fn metric_title(&self, metric: &str) -> String {
+        let usual = MetricName::parse(metric).map(|name| MetricSpec::new(name).parameters());
+        let usual = usual.unwrap_or_default();
+        let told = |(name, value): &(&String, &Value)| {
+            let default = usual.iter().find(|(usual, _)| usual == name).map(|(_, default)| default);
+            *name == "k" || default != Some(value)
+        };
+        let parameters = self.metric_parameters.get(metric).into_iter().flatten().filter(told);
+        let parameters: Vec<String> =
+            parameters.map(|(name, value)| format!("{name} = {}", plain(value))).collect();
+        match parameters.is_empty() {
+            true => metric.to_owned(),
+            false => format!("{metric} ({})", parameters.join(", ")),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lsa_common::cost;
 use lsa_common::dataset::TextsSpec;
 use lsa_common::id::{Digest, UnitId};
-use lsa_common::job::{ExtractionSettings, JobSpec, SimilaritySettings};
+use lsa_common::job::{Compare, Experiment, ExtractionSettings, JobSpec, SimilaritySettings, Trials};
 use lsa_common::key::{comparison_base_key, digest_of, extraction_base_key, model_files_key, texts_key};
 use lsa_common::model::{PinnedModel, Pooling};
 
@@ -77,20 +77,28 @@ pub struct Extraction {
 pub struct Comparison {
     /// Key without profile.
     pub base_key: Digest,
-    /// The extraction whose rows are compared.
-    pub extraction: WorkId,
-    /// Which pooling of it.
+    /// The models whose layers are compared: one, or all that have the same texts, pooling and settings. In the order
+    /// of their base keys, so that every job has them in the same order.
+    pub sides: Vec<Side>,
+    /// Which pooling of their rows.
     pub pooling: Pooling,
     /// Number of texts.
     pub n_texts: u32,
-    /// Shards of the extraction.
+    /// Metrics, trials, seed.
+    pub settings: SimilaritySettings,
+}
+
+/// The rows of one model in a comparison.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Side {
+    /// The extraction.
+    pub extraction: WorkId,
+    /// Its shards.
     pub n_shards: u32,
     /// Hidden states compared.
     pub layers: Vec<u32>,
     /// Width of a hidden state.
     pub hidden_size: u32,
-    /// Metrics, trials, seed.
-    pub settings: SimilaritySettings,
 }
 
 /// The works of a job and what each experiment waits for.
@@ -98,8 +106,17 @@ pub struct Comparison {
 pub struct Plan {
     /// Every work once, each after those it depends on.
     pub works: Vec<Arc<Work>>,
-    /// Per experiment of the spec, its comparison.
-    pub experiments: Vec<WorkId>,
+    /// Per experiment of the spec, where its matrices come from.
+    pub experiments: Vec<Planned>,
+}
+
+/// Where an experiment's matrices come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Its comparison.
+    pub comparison: WorkId,
+    /// Which of the comparison's sides is its own.
+    pub side: usize,
 }
 
 impl Extraction {
@@ -117,9 +134,34 @@ impl Extraction {
 }
 
 impl Comparison {
+    /// Layers of all sides: the side of every matrix.
+    pub fn n_layers(&self) -> usize {
+        self.sides.iter().map(|side| side.layers.len()).sum()
+    }
+
+    /// The width of each layer.
+    pub fn widths(&self) -> Vec<u32> {
+        self.sides.iter().flat_map(|side| side.layers.iter().map(|_| side.hidden_size)).collect()
+    }
+
     /// Trials that one unit takes: embeddings are read once for all of them, and units stay numerous enough to share.
-    pub fn trials_per_unit(&self) -> usize {
-        (self.settings.trials as usize / 4).clamp(1, 8)
+    ///
+    /// Where intervals decide on their number, those from one look to the next: a unit never reaches beyond a look.
+    pub fn trials_per_unit(&self) -> u32 {
+        match self.settings.trials {
+            Trials::Fixed(trials) => (trials / 4).clamp(1, 8),
+            Trials::Auto { .. } => Trials::LOOK_EVERY,
+        }
+    }
+
+    /// The units that the first `n_trials` trials make.
+    pub fn n_units(&self, n_trials: u32) -> u32 {
+        n_trials.div_ceil(self.trials_per_unit())
+    }
+
+    /// The unit that computes a trial.
+    pub fn unit_of(&self, trial: u32) -> u32 {
+        trial / self.trials_per_unit()
     }
 }
 
@@ -136,15 +178,12 @@ impl Work {
         format!("{kind}-{}-{index}-{}", self.id.0, key.short()).parse().expect("letters, digits and '-' only")
     }
 
-    /// How many units there are when nothing is done yet.
-    pub fn n_units(&self) -> u32 {
+    /// How many units there are at most, when nothing is done yet.
+    pub fn n_units_max(&self) -> u32 {
         match &self.what {
             What::Prepare { .. } | What::Mirror { .. } => 1,
             What::Extract(extraction) => extraction.n_shards(),
-            What::Compare(comparison) => {
-                let per_unit = u32::try_from(comparison.trials_per_unit()).expect("at most 8");
-                comparison.settings.trials.div_ceil(per_unit)
-            }
+            What::Compare(comparison) => comparison.n_units(comparison.settings.trials.at_most()),
         }
     }
 
@@ -185,12 +224,12 @@ pub fn plan(spec: &JobSpec) -> Plan {
         })
         .collect();
 
-    let mut experiments = Vec::with_capacity(spec.experiments.len());
-    for (experiment, (texts_key, base_key)) in spec.experiments.iter().zip(keys) {
+    let mut sides: Vec<(Digest, Side)> = Vec::with_capacity(spec.experiments.len());
+    for (experiment, (texts_key, base_key)) in spec.experiments.iter().zip(&keys) {
         let texts = &spec.texts[experiment.texts];
         let prepare = add(Work {
-            id: WorkId(texts_key),
-            what: What::Prepare { texts_key, texts: texts.clone() },
+            id: WorkId(*texts_key),
+            what: What::Prepare { texts_key: *texts_key, texts: texts.clone() },
             depends_on: Vec::new(),
             memory_bytes: 0,
             flop: 0,
@@ -198,27 +237,48 @@ pub fn plan(spec: &JobSpec) -> Plan {
         let model = &spec.models[experiment.model];
         let mirror = (spec.run.mirror && model.revision.is_some()).then(|| add(mirror_work(model)));
         let extraction = Extraction {
-            base_key,
-            texts_key,
+            base_key: *base_key,
+            texts_key: *texts_key,
             n_texts: texts.n_texts,
             model: model.clone(),
             settings: experiment.extraction.clone(),
-            poolings: poolings[&base_key].clone(),
+            poolings: poolings[base_key].clone(),
         };
         let n_shards = extraction.n_shards();
         let reads = std::iter::once(prepare).chain(mirror).collect();
-        let extract = add(extraction_work(extraction, reads));
-        let comparison = Comparison {
-            base_key: comparison_base_key(base_key, experiment.pooling, &experiment.similarity),
-            extraction: extract,
-            pooling: experiment.pooling,
-            n_texts: texts.n_texts,
+        let side = Side {
+            extraction: add(extraction_work(extraction, reads)),
             n_shards,
             layers: experiment.extraction.layers.clone(),
             hidden_size: model.facts.hidden_size,
-            settings: experiment.similarity.clone(),
         };
-        experiments.push(add(comparison_work(comparison)));
+        sides.push((*base_key, side));
+    }
+
+    let mut experiments = Vec::with_capacity(spec.experiments.len());
+    for (number, experiment) in spec.experiments.iter().enumerate() {
+        let own = sides[number].0;
+        let compared: BTreeMap<Digest, &Side> = match experiment.similarity.compare {
+            Compare::Within => BTreeMap::from([(own, &sides[number].1)]),
+            Compare::Across => {
+                let together = |(other, _): &(&Experiment, &(Digest, Side))| {
+                    (other.texts, other.pooling) == (experiment.texts, experiment.pooling)
+                        && other.similarity == experiment.similarity
+                };
+                let all = spec.experiments.iter().zip(&sides).filter(together);
+                all.map(|(_, (base_key, side))| (*base_key, side)).collect()
+            }
+        };
+        let base_keys: Vec<Digest> = compared.keys().copied().collect();
+        let comparison = add(comparison_work(Comparison {
+            base_key: comparison_base_key(&base_keys, experiment.pooling, &experiment.similarity),
+            sides: compared.into_values().cloned().collect(),
+            pooling: experiment.pooling,
+            n_texts: spec.texts[experiment.texts].n_texts,
+            settings: experiment.similarity.clone(),
+        }));
+        let side = base_keys.binary_search(&own).expect("a comparison has the experiment's own side");
+        experiments.push(Planned { comparison, side });
     }
     let works = order.iter().map(|id| works[id].clone()).collect();
     Plan { works, experiments }
@@ -249,15 +309,24 @@ fn extraction_work(extraction: Extraction, depends_on: Vec<WorkId>) -> Work {
 
 fn comparison_work(comparison: Comparison) -> Work {
     let settings = &comparison.settings;
-    let widths = vec![comparison.hidden_size; comparison.layers.len()];
-    let one = cost::trial_flop(settings.sample_size, &widths);
+    let widths = comparison.widths();
+    // Unrelated rows are the same layers once more, and both are kept until they are compared.
+    let times = if settings.calibrate { 2 } else { 1 };
+    let one = cost::trial_flop(settings.sample_size, &widths).saturating_mul(times);
     let held = u64::from(settings.sample_size) * widths.iter().map(|w| u64::from(*w) * 4).sum::<u64>();
-    let trial = cost::trial_memory_bytes(settings.sample_size, &widths, &settings.metrics, 1);
+    // The least: a worker with more uses it, one with no more puts what does not fit on disk.
+    let trial = cost::trial_memory_min_bytes(
+        settings.sample_size,
+        &widths,
+        &settings.metrics,
+        &settings.layer_metrics,
+    );
+    let trial = trial.saturating_mul(times);
     Work {
         id: WorkId(digest_of("comparison work", &(comparison.base_key, settings.trials))),
-        depends_on: vec![comparison.extraction],
-        memory_bytes: trial.saturating_add(held.saturating_mul(comparison.trials_per_unit() as u64)),
-        flop: one.saturating_mul(u64::from(settings.trials)),
+        depends_on: comparison.sides.iter().map(|side| side.extraction).collect(),
+        memory_bytes: trial.saturating_add(held.saturating_mul(u64::from(comparison.trials_per_unit()))),
+        flop: one.saturating_mul(u64::from(settings.trials.at_most())),
         what: What::Compare(comparison),
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use lsa_common::cost;
 use lsa_common::dataset::{DatasetName, HubName, ReadSettings, STREAMS_DEFAULT, Sampling};
 use lsa_common::job::{
-    Experiment, ExtractionSettings, JobSpec, RunSettings, SPEC_FORMAT, SimilaritySettings, Unresolved,
+    Experiment, ExtractionSettings, JobSpec, RunSettings, SPEC_FORMAT, SimilaritySettings, Trials, Unresolved,
 };
 use lsa_common::mirror::MirrorMode;
 use lsa_common::model::{LayerError, PinnedModel, Pooling};
@@ -34,6 +34,11 @@ enum RequestError {
     NoPooler(String),
     #[error("sample_size {asked} is larger than the {n_texts} texts of {name:?}; lower it or leave it out")]
     SampleSize { asked: u32, n_texts: u32, name: String },
+    #[error(
+        "similarity.trials = \"auto\" needs draws that differ, but a draw has all {n_texts} texts of {name:?}; set \
+         sample_size to fewer (a half, for instance), or take trials = 1"
+    )]
+    SameDraws { n_texts: u32, name: String },
     #[error("{0}; add texts, or leave the metric out")]
     TooFewRows(String),
 }
@@ -143,6 +148,9 @@ impl<'a> Known<'a> {
             Some(asked) => asked,
             None => SAMPLE_SIZE_DEFAULT.min(n_texts),
         };
+        if sample_size == n_texts && matches!(request.similarity.trials, Trials::Auto { .. }) {
+            return Err(RequestError::SameDraws { n_texts, name: name() }.into());
+        }
         let refused =
             request.similarity.metrics.iter().find_map(|metric| metric.refuses(u64::from(sample_size)));
         if let Some(reason) = refused {
@@ -163,8 +171,11 @@ impl<'a> Known<'a> {
             },
             similarity: SimilaritySettings {
                 metrics: request.similarity.metrics.clone(),
+                layer_metrics: request.similarity.layer_metrics.clone(),
                 sample_size,
                 trials: request.similarity.trials,
+                compare: request.similarity.compare,
+                calibrate: request.similarity.calibrate,
                 seed: request.similarity.seed,
             },
             save_embeddings: request.extraction.save_embeddings,
@@ -321,7 +332,10 @@ mod tests {
         assert_eq!((experiment.extraction.max_length, experiment.extraction.batch_size), (67, 64));
         assert!(experiment.extraction.shard_rows.is_power_of_two());
         let similarity = &experiment.similarity;
-        assert_eq!((similarity.sample_size, similarity.trials, similarity.seed), (N_TEXTS, 5, 42));
+        assert_eq!(
+            (similarity.sample_size, similarity.trials, similarity.seed),
+            (N_TEXTS, lsa_common::job::Trials::Fixed(5), 42)
+        );
         assert_eq!(similarity.metrics.len(), MetricName::DEFAULT.len());
         assert_eq!(spec.texts[0].n_texts, N_TEXTS);
         let names: Vec<&str> = spec.models[0].files.iter().map(|file| file.name.as_str()).collect();
@@ -345,6 +359,7 @@ mod tests {
         check("[extraction]\nlayers = \"every:2\"", |e| e.extraction.layers == [0, 2, 3]);
         check("[extraction]\nsave_embeddings = true", |e| e.save_embeddings);
         check("[data]\nempty_texts = \"skip\"", |e| e.extraction.skip_empty);
+        check("[similarity]\ntrials = \"auto\"\nsample_size = 19", |e| e.similarity.trials.at_first() == 10);
         // One row more than CKA needs, far fewer than Jaccard does.
         check("[data]\nnum_samples = 3\n[similarity]\nmetrics = [\"CKA\"]", |e| {
             e.similarity.sample_size == 3
@@ -395,6 +410,8 @@ mod tests {
             "[similarity]\nsample_size = 21",
             &["bert_mean_texts: sample_size 21 is larger than the 20 texts of \"file:"],
         );
+        check("[similarity]\ntrials = \"auto\"", &["a draw has all 20 texts"]);
+        check("[similarity]\ntrials = \"auto\"\nsample_size = 20", &["a draw has all 20 texts"]);
         check("[data]\nnum_samples = 10", &["JaccardSimilarity with k = 10 needs at least 11 rows"]);
         check("[extraction]\nlayers = [4]", &["layer 4 does not exist: the model has layers 0 to 3"]);
         check(

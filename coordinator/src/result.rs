@@ -8,7 +8,7 @@ use lsa_common::artifact::decode_trial;
 use lsa_common::dataset::{Place, Sampling, SourceFile, TextsPlan};
 use lsa_common::hub::ContentId;
 use lsa_common::id::{AttemptId, JobId};
-use lsa_common::job::{Experiment, JobSpec};
+use lsa_common::job::{Experiment, JobSpec, Trials};
 use lsa_common::key::texts_key;
 use lsa_common::layout;
 use lsa_common::model::PinnedModel;
@@ -16,7 +16,9 @@ use lsa_common::record::{ShardRecord, TextsRecord, TrialRecord};
 use lsa_common::store::{Store, StoreError};
 use lsa_common::trial_matrices::TrialMatrices;
 
-use crate::merge::{self, ExperimentResult, MergeError};
+use crate::across::AcrossResult;
+use crate::across::group::{Group, models};
+use crate::merge::{self, Draws, ExperimentResult, Look, MergeError, Merged};
 use crate::metadata::Metadata;
 use crate::scheduler::event::MergeKeys;
 use crate::survey;
@@ -32,6 +34,12 @@ pub enum ResultError {
         /// What is wrong with it.
         fault: String,
     },
+    /// The result takes more trials than there are.
+    #[error("{trials} trials are needed, not all of which are there")]
+    TooFew {
+        /// How many, those that are there included.
+        trials: u32,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -40,7 +48,9 @@ pub enum ResultError {
     Merge(#[from] MergeError),
 }
 
-/// Reads, verifies and merges the trials of experiment `number`.
+/// Reads, verifies and merges the trials of experiment `number`: all of them, or as many as are enough.
+///
+/// Fails with [`ResultError::TooFew`] where more trials decide on the result than `keys` says there are.
 pub async fn load(
     store: &Store,
     job: &JobId,
@@ -49,38 +59,109 @@ pub async fn load(
     keys: &MergeKeys,
 ) -> Result<ExperimentResult, ResultError> {
     let experiment = &spec.experiments[number];
-    let trials = read_trials(store, experiment, keys).await?;
-    let matrices: Vec<TrialMatrices> = trials.iter().map(|(matrices, _)| matrices.clone()).collect();
+    let n_texts = spec.texts[experiment.texts].n_texts;
+    let mut trials = read_trials(store, keys).await?;
+    let mut matrices: Vec<TrialMatrices> = trials.iter().map(|(matrices, _)| matrices.clone()).collect();
+    let shards = survey::shard_records(store, keys.extraction_key, experiment.pooling).await?;
+    let settings = &experiment.similarity;
+    let draws = Draws::of(settings.sample_size, n_texts.saturating_sub(n_left_out(&shards)));
+    let (n_trials, too_wide) = match merge::look(&matrices, settings.trials, draws)? {
+        Look::Enough { trials, too_wide } => (trials as usize, too_wide),
+        Look::More { trials } => return Err(ResultError::TooFew { trials }),
+    };
+    trials.truncate(n_trials);
+    matrices.truncate(n_trials);
     let layers = &experiment.extraction.layers;
     let by_place = merge::undefined(&matrices);
-    let named = |(place, reason): (u32, String)| layers.get(place as usize).map(|layer| (*layer, reason));
+    let named = |(place, reason): (u32, String)| {
+        let own = place.checked_sub(keys.first_layer)?;
+        layers.get(own as usize).map(|layer| (*layer, reason))
+    };
+    let own = keys.first_layer as usize..keys.first_layer as usize + layers.len();
     let undefined = by_place.into_iter().filter_map(named).collect();
+    let Merged { metrics, layer_metrics } = merge::merge(&matrices, draws)?;
+    let metrics = metrics.iter().map(|metric| metric.block(own.clone(), own.clone())).collect();
+    let layer_metrics = layer_metrics.iter().map(|quantity| quantity.part(own.clone())).collect();
+    let mut metadata = metadata(store, job, spec, experiment, keys, &trials, &shards).await?;
+    if let Trials::Auto { ci_half_width, .. } = settings.trials {
+        metadata.ci_half_width = Some(ci_half_width.get());
+        metadata.warnings.extend(too_wide.map(|width| {
+            format!(
+                "after {n_trials} trials, the most that were allowed, the widest 95 % confidence interval reaches \
+                 {width:.3e} to either side, further than the {ci_half_width} asked for"
+            )
+        }));
+    }
+    if draws == Draws::Same && n_trials > 1 {
+        metadata.warnings.push(format!(
+            "every trial has all {} texts, so that all {n_trials} trials are the same and no confidence interval is \
+             defined; take a smaller sample_size, or one trial",
+            settings.sample_size
+        ));
+    }
     Ok(ExperimentResult {
         name: experiment.name.clone(),
         layers: layers.clone(),
-        metrics: merge::merge(&matrices)?,
+        metrics,
+        layer_metrics,
         undefined,
-        metadata: metadata(store, job, spec, experiment, keys, &trials).await?,
+        metadata,
     })
+}
+
+/// Reads, verifies and merges the trials of a comparison across models; `keys` are those of any of its experiments.
+pub async fn load_across(
+    store: &Store,
+    spec: &JobSpec,
+    group: &Group,
+    keys: &MergeKeys,
+) -> Result<AcrossResult, ResultError> {
+    let experiment = &spec.experiments[group.experiments[0]];
+    let trials = read_trials(store, keys).await?;
+    let mut matrices: Vec<TrialMatrices> = trials.into_iter().map(|(matrices, _)| matrices).collect();
+    let texts = &spec.texts[experiment.texts];
+    // Every text has a row: models are not compared where each could leave out others.
+    let draws = Draws::of(experiment.similarity.sample_size, texts.n_texts);
+    match merge::look(&matrices, experiment.similarity.trials, draws)? {
+        Look::Enough { trials, .. } => matrices.truncate(trials as usize),
+        Look::More { trials } => return Err(ResultError::TooFew { trials }),
+    }
+    Ok(AcrossResult {
+        name: group.name.clone(),
+        models: models(spec, group),
+        metrics: merge::merge(&matrices, draws)?.metrics,
+        undefined: merge::undefined(&matrices),
+        metadata: Metadata {
+            pooling: experiment.pooling.to_string(),
+            dataset: texts.plan.dataset.clone(),
+            num_samples: u64::from(texts.n_texts),
+            sample_size: u64::from(experiment.similarity.sample_size),
+            seed: experiment.similarity.seed,
+            trials: u32::try_from(matrices.len()).unwrap_or(u32::MAX),
+            ..Metadata::default()
+        },
+    })
+}
+
+/// Texts that have no row.
+fn n_left_out(shards: &BTreeMap<u32, ShardRecord>) -> u32 {
+    let left_out = shards.values().map(|shard| shard.notes.rows_without_tokens.len()).sum::<usize>();
+    u32::try_from(left_out).unwrap_or(u32::MAX)
 }
 
 type Trial = (TrialMatrices, TrialRecord);
 
-async fn read_trials(
-    store: &Store,
-    experiment: &Experiment,
-    keys: &MergeKeys,
-) -> Result<Vec<Trial>, ResultError> {
+async fn read_trials(store: &Store, keys: &MergeKeys) -> Result<Vec<Trial>, ResultError> {
     let generations = survey::trial_generations(store, keys.comparison_key).await?;
     let mut trials = Vec::new();
-    for trial in 0..experiment.similarity.trials {
+    for trial in 0..keys.n_trials {
         let damaged = |fault: String| ResultError::Damaged { trial, fault };
         let generation = generations.get(&trial).ok_or_else(|| damaged("it is missing".to_owned()))?;
         let key = layout::trial(keys.comparison_key, trial, *generation);
         let object = store.try_get(&key).await?.ok_or_else(|| damaged("it is missing".to_owned()))?;
         let (matrices, record) = decode_trial(&object).map_err(|e| damaged(e.to_string()))?;
         let record = record.ok_or_else(|| damaged("it has no record".to_owned()))?;
-        let fits = matrices.n_layers as usize == experiment.extraction.layers.len() && record.trial == trial;
+        let fits = matrices.n_layers == keys.n_layers && record.trial == trial;
         if !fits {
             return Err(damaged("it is of another comparison".to_owned()));
         }
@@ -96,12 +177,12 @@ async fn metadata(
     experiment: &Experiment,
     keys: &MergeKeys,
     trials: &[Trial],
+    shards: &BTreeMap<u32, ShardRecord>,
 ) -> Result<Metadata, ResultError> {
     let model = &spec.models[experiment.model];
     let texts = &spec.texts[experiment.texts].plan;
     let n_texts = spec.texts[experiment.texts].n_texts;
     let texts_key = texts_key(texts);
-    let shards = survey::shard_records(store, keys.extraction_key, experiment.pooling).await?;
     let prepared = texts_record(store, texts_key).await?;
 
     let mut digests: BTreeMap<String, String> =
@@ -136,8 +217,8 @@ async fn metadata(
             ("comparison".to_owned(), keys.comparison_profile.clone()),
         ]),
         versions: BTreeMap::from([("lsa".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
-        timings: timings(prepared.as_ref(), &shards, trials),
-        warnings: warnings(experiment, texts, prepared.as_ref(), &shards),
+        timings: timings(prepared.as_ref(), shards, trials),
+        warnings: warnings(experiment, texts, prepared.as_ref(), shards),
         ..Metadata::default()
     })
 }

@@ -6,6 +6,7 @@
 //! ```text
 //! work:  Blocked ──its dependencies done──► Unbound ──a worker of some profile asks──► Surveying ──► Open ──► Done
 //!                                                                                                     └────► Failed
+//!        Done ──damage was met, or more trials are needed──► Open
 //! unit:  Ready ──lent──► Leased ──reported──► Committing ──recorded──► Done
 //!          ▲◄──expired, failed──┘  ◄──refused──────┘                     └──damaged──► Ready, next generation
 //! ```
@@ -22,13 +23,13 @@ pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lsa_common::id::{JobId, UnitId, WorkerId};
+use lsa_common::id::{Digest, JobId, UnitId, WorkerId};
 use lsa_common::record::RunState;
 use lsa_common::time::Millis;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-use crate::plan::{Plan, What, Work, WorkId};
+use crate::plan::{Plan, Planned, Side, What, Work, WorkId};
 use event::{Effect, Event, Item, JobSettings, MergeEnd, MergeKeys, Survey};
 use lease::{Claim, Worker};
 use work::{Abandoned, Lease, Remade, WorkState, WorkStatus};
@@ -72,7 +73,7 @@ struct Job {
 
 #[derive(Debug)]
 struct Experiment {
-    comparison: WorkId,
+    planned: Planned,
     status: ExperimentStatus,
     /// How often its merge met trouble that may pass, and when to try again.
     troubles: u32,
@@ -176,12 +177,8 @@ impl State {
         }
         let mut works: Vec<WorkId> = wanted.into_iter().collect();
         works.sort_by_key(|work| std::cmp::Reverse(self.works.get(work).map_or(0, WorkState::stage)));
-        let waiting = |comparison| Experiment {
-            comparison,
-            status: ExperimentStatus::Waiting,
-            troubles: 0,
-            not_before: now,
-        };
+        let waiting =
+            |planned| Experiment { planned, status: ExperimentStatus::Waiting, troubles: 0, not_before: now };
         let experiments = plan.experiments.into_iter().map(waiting).collect();
         self.order.retain(|known| *known != job);
         self.order.push(job.clone());
@@ -232,20 +229,21 @@ impl State {
     }
 
     fn survey(&mut self, id: WorkId, numeric_profile: String) {
-        let extraction_key = match &self.works[&id].work.what {
-            What::Compare(comparison) => self.works.get(&comparison.extraction).and_then(|e| e.key),
-            What::Prepare { .. } | What::Mirror { .. } | What::Extract(_) => None,
+        let key_of = |side: &Side| self.works.get(&side.extraction).and_then(|extraction| extraction.key);
+        let rows_keys: Vec<Digest> = match &self.works[&id].work.what {
+            What::Compare(comparison) => comparison.sides.iter().filter_map(key_of).collect(),
+            What::Prepare { .. } | What::Mirror { .. } | What::Extract(_) => Vec::new(),
         };
         let state = self.works.get_mut(&id).expect("callers name a known work");
         self.n_surveys += 1;
         state.status = WorkStatus::Surveying(self.n_surveys);
-        state.extraction_key = extraction_key;
+        state.rows_keys = rows_keys.clone();
         self.effects.push(Effect::Survey {
             work: state.work.clone(),
             number: self.n_surveys,
             jobs: state.jobs.iter().cloned().collect(),
             numeric_profile,
-            extraction_key,
+            rows_keys,
         });
     }
 
@@ -255,6 +253,11 @@ impl State {
             return;
         }
         state.open(survey);
+        // Another coordinator has gone further: what its workers have is taken over.
+        let claimed = self.claims.range((id, 0)..=(id, u32::MAX)).map(|((_, index), _)| *index);
+        if let Some(index) = claimed.chain(state.early_units()).max() {
+            state.extend_to_unit(index);
+        }
         let early = state.take_early();
         self.honour_claims(id);
         for report in early {
@@ -331,12 +334,18 @@ impl State {
         if experiment.status != ExperimentStatus::Merging {
             return;
         }
-        let comparison = experiment.comparison;
+        let comparison = experiment.planned.comparison;
         let remade = match &end {
             MergeEnd::Damaged { trial } => self.remake_trial(comparison, *trial),
             MergeEnd::DamagedSource(damaged) => {
                 let reads = self.works.get(&comparison).map(|state| state.work.depends_on.clone());
                 self.remake(&reads.unwrap_or_default(), damaged).map_or(Remade::Unknown, |(_, remade)| remade)
+            }
+            MergeEnd::TooFew { trials } => {
+                if let Some(state) = self.works.get_mut(&comparison) {
+                    state.extend(*trials);
+                }
+                Remade::Unknown
             }
             MergeEnd::Written | MergeEnd::Trouble(_) | MergeEnd::Failed(_) => Remade::Unknown,
         };
@@ -357,6 +366,7 @@ impl State {
                     ExperimentStatus::Failed(message)
                 }
             }
+            MergeEnd::TooFew { .. } => ExperimentStatus::Waiting,
             MergeEnd::Damaged { trial } => match remade {
                 Remade::Will => ExperimentStatus::Waiting,
                 Remade::Unknown | Remade::TooOften => ExperimentStatus::Failed(format!(
@@ -370,6 +380,8 @@ impl State {
                 ),
             },
         };
+        // More trials than were asked for may be there already.
+        self.finish_if_complete(now, comparison);
         self.settle(now);
     }
 
@@ -390,12 +402,14 @@ impl State {
                 if experiment.status != ExperimentStatus::Waiting || now < experiment.not_before {
                     continue;
                 }
-                match self.works.get(&experiment.comparison).map(|state| (&state.status, state)) {
+                match self.works.get(&experiment.planned.comparison).map(|state| (&state.status, state)) {
                     Some((WorkStatus::Failed(message), _)) => {
                         experiment.status = ExperimentStatus::Failed(message.clone());
                     }
                     Some((WorkStatus::Done, state)) => {
-                        let Some(keys) = merge_keys(state, &self.works) else { continue };
+                        let Some(keys) = merge_keys(state, experiment.planned.side, &self.works) else {
+                            continue;
+                        };
                         experiment.status = ExperimentStatus::Merging;
                         self.effects.push(Effect::Merge { job: id.clone(), experiment: number, keys });
                     }
@@ -461,12 +475,17 @@ impl State {
 
 /// Where a comparison's results are put together from; none while rows that it read are being made again, since
 /// embeddings may be saved as well.
-fn merge_keys(comparison: &WorkState, works: &BTreeMap<WorkId, WorkState>) -> Option<MergeKeys> {
+fn merge_keys(comparison: &WorkState, side: usize, works: &BTreeMap<WorkId, WorkState>) -> Option<MergeKeys> {
     let What::Compare(what) = &comparison.work.what else { return None };
-    let extraction = works.get(&what.extraction).filter(|state| state.status == WorkStatus::Done)?;
+    let extraction = works.get(&what.sides.get(side)?.extraction);
+    let extraction = extraction.filter(|state| state.status == WorkStatus::Done)?;
+    let count = |layers: usize| u32::try_from(layers).expect("layers are counted in u32");
     Some(MergeKeys {
         extraction_key: extraction.key?,
         comparison_key: comparison.key?,
+        first_layer: count(what.sides[..side].iter().map(|side| side.layers.len()).sum()),
+        n_layers: count(what.n_layers()),
+        n_trials: comparison.n_trials,
         extraction_profile: extraction.numeric_profile.clone(),
         comparison_profile: comparison.numeric_profile.clone(),
     })

@@ -22,14 +22,15 @@ const READS_AT_ONCE: usize = 16;
 
 /// Binds the work to a profile (an earlier binding wins) and lists what is there of it.
 ///
-/// `runs` are the runs that want the work; `extraction_key` is that of the rows a comparison reads.
+/// `runs` are the runs that want the work; `rows_keys` are those of the extractions that a comparison reads,
+/// in its order.
 pub async fn survey(
     store: &Store,
     identity: &Identity,
     work: &Work,
     runs: &[(JobId, u32)],
     numeric_profile: &str,
-    rows_key: Option<Digest>,
+    rows_keys: &[Digest],
 ) -> Result<Survey, StoreError> {
     let (numeric_profile, key) = match &work.what {
         What::Prepare { texts_key, .. } => (String::new(), Some(*texts_key)),
@@ -41,8 +42,8 @@ pub async fn survey(
         }
         What::Compare(comparison) => {
             let profile = bind(store, identity, runs, comparison.base_key, numeric_profile).await?;
-            let key = rows_key.map(|rows_key| comparison_key(comparison.base_key, rows_key, &profile));
-            (profile, key)
+            let key = comparison_key(comparison.base_key, rows_keys, &profile);
+            (profile, Some(key))
         }
     };
     Ok(Survey { numeric_profile, ..look(store, work, key).await? })
@@ -142,7 +143,7 @@ async fn shard_found(
 async fn trials(store: &Store, key: Digest, comparison: &Comparison) -> Result<FoundItems, StoreError> {
     let listed = store.list(&layout::trials(key)).await?;
     let newest = layout::newest_records(listed.iter().map(|object| object.key.as_str()));
-    let wanted = newest.into_iter().filter(|(trial, _)| *trial < comparison.settings.trials);
+    let wanted = newest.into_iter().filter(|(trial, _)| *trial < comparison.settings.trials.at_most());
     Ok(wanted
         .map(|(trial, generation)| ((trial, Item::Trial(trial)), Found { generation, intact: true }))
         .collect())

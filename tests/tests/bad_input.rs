@@ -172,8 +172,10 @@ fn flags() {
     check("--dtype bfloat16 --fp16", &["--fp16 and --dtype bfloat16 contradict each other"]);
     check("--trials 0", &["--trials", "whole number from 1", "got 0"]);
     check("--trials -1", &["--trials", "whole number from 1", "got -1"]);
-    check("--set similarity.trials=auto", &["trials = \"auto\" is not available yet", "such as 5"]);
-    check("--set similarity.compare=across", &["compare = \"across\" is not available yet", "\"within\""]);
+    check("--trials atuo", &["--trials", "\"auto\" or a whole number", "did you mean \"auto\"?"]);
+    check("--trials auto --ci-half-width 2", &["--ci-half-width", "above 0 and at most 1", "got 2"]);
+    check("--trials auto --num-samples 20 --sample-size 20", &["--sample-size", "needs draws that differ"]);
+    check("--layer-metrics Rank", &["--layer-metrics", "unknown layer metric \"Rank\"", "EffectiveRank"]);
     check("--set similarity.trails=3", &["unknown key \"trails\"", "did you mean \"trials\"?"]);
     check("--sample-size 5", &["--sample-size", "JaccardSimilarity", "at least 11 rows"]);
     check("--device gpu", &["--device", "auto, cpu, cuda or cuda:N"]);
@@ -238,7 +240,6 @@ fn grid_files() {
     check("empty.toml", "", &["there is nothing to run", "[grid]"]);
     check("grid.ini", "", &["ends in .toml, .yaml, .yml or .json"]);
     check("many.toml", &format!("{good}[run]\nmax_experiments = 0\n"), &["run.max_experiments", "from 1"]);
-    check("across.toml", &format!("{good}[similarity]\ncompare = \"across\"\n"), &["not available yet"]);
     check("random.toml", &format!("{good}[data]\nsampling = \"random\"\n"), &["\"shuffle\" or \"streams\""]);
     check(
         "same.toml",
@@ -452,7 +453,7 @@ fn similarity() {
         scratch.refuses(&format!("lsa-worker similarity --output matrices {flags}"), expected);
     };
     check("--input missing.npy", &["missing.npy", "No such file"]);
-    check("--input texts.txt", &["texts.txt", ".npy, .npz or .safetensors"]);
+    check("--input texts.txt", &["texts.txt", ".npy, .npz, .safetensors or a folder"]);
     check("--input few.npy", &["few.npy", "JaccardSimilarity", "at least 11 rows", "got 10"]);
     check("--input object.npy", &["object.npy", "object"]);
     check("--input cut.npy", &["cut.npy"]);

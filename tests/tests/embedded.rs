@@ -294,6 +294,120 @@ fn workers_and_threads_do_not_change_the_bytes() {
     }
 }
 
+/// How far the widest 95 % confidence interval reaches after the first trials of an archive's `CKA` and `RSA`.
+fn widest(npz: &[u8], n_trials: usize) -> f64 {
+    // Student's t for 95 % and so many trials, from a table.
+    let t = [(10, 2.262_157), (15, 2.144_787), (20, 2.093_024), (25, 2.063_899), (30, 2.045_230)];
+    let t = t.iter().find(|(n, _)| *n == n_trials).map(|(_, t)| *t).expect("a look");
+    let n = n_trials as f64;
+    let of_metric = |metric: &str| {
+        let (shape, trials) = npz_array(npz, &format!("{metric}_trials"));
+        let cells = (shape[1] * shape[2]) as usize;
+        let half_width = |cell: usize| {
+            let values: Vec<f64> = (0..n_trials).map(|trial| trials[trial * cells + cell]).collect();
+            let mean = values.iter().sum::<f64>() / n;
+            let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+            t * (squares / (n - 1.0)).sqrt() / n.sqrt()
+        };
+        (0..cells).map(half_width).fold(0.0, f64::max)
+    };
+    of_metric("CKA").max(of_metric("RSA"))
+}
+
+#[test]
+fn trials_end_when_intervals_are_narrow() {
+    const NPZ: &str = "similarities/similarities.npz";
+    let place = Place::new();
+    let grid = ["--dataset", &place.short, "--metrics", "CKA", "RSA"];
+    let auto = |width: f64| {
+        [&grid[..], &["--trials", "auto", "--max-trials", "30"]]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .chain(["--ci-half-width".to_owned(), width.to_string()])
+            .collect::<Vec<String>>()
+    };
+    let run = |output: &str, args: &[String], more: &[&str]| {
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        place.run(output, &args)
+    };
+    let n_trials = |tree: &Tree| npz_array(&tree[NPZ], "CKA_trials").0[0] as usize;
+
+    assert_eq!(run("wide", &auto(1.0), &[]), 1 + 1 + 2, "texts, rows, and two units of five trials");
+    let wide = place.tree("wide");
+    assert_eq!(n_trials(&wide), 10);
+    let (_, low) = npz_array(&wide[NPZ], "RSA_ci_low");
+    let (_, mean) = npz_array(&wide[NPZ], "RSA");
+    let reach = low.iter().zip(&mean).map(|(low, mean)| mean - low).fold(0.0, f64::max);
+    assert!(reach > 0.0 && reach <= widest(&wide[NPZ], 10) * 1.000_001, "{reach}");
+
+    // An interval shrinks by a fifth and more from ten trials to fifteen, as a rule.
+    let width = widest(&wide[NPZ], 10) * 0.7;
+    let run_units = run("narrow", &auto(width), &[]);
+    let narrow = place.tree("narrow");
+    let n_narrow = n_trials(&narrow);
+    assert!((15..=30).contains(&n_narrow), "{n_narrow}");
+    assert_eq!(run_units as usize, n_narrow / 5 - 2, "five more trials at a time");
+    for look in (10..n_narrow).step_by(5) {
+        assert!(widest(&narrow[NPZ], look) > width, "it was enough after {look} trials");
+    }
+    let metadata: Value = serde_json::from_slice(&narrow["metadata.json"]).expect("JSON");
+    assert_eq!((&metadata["trials"], &metadata["ci_half_width"]), (&n_narrow.into(), &width.into()));
+    let warned =
+        metadata["warnings"].as_array().expect("a list").iter().any(|w| w.to_string().contains("widest"));
+    assert_eq!(warned, widest(&narrow[NPZ], n_narrow) > width);
+
+    assert_eq!(run("again", &auto(width), &[]), 0);
+    assert_same(&place.tree("again"), &narrow);
+
+    // Trials that are missing are made again, and nothing else.
+    let trials = bucket::trials(&place.path("store"));
+    for ((_, trial, _), path) in &trials {
+        if *trial == 3 || *trial as usize == n_narrow - 2 {
+            fs::remove_file(path).expect("listed");
+        }
+    }
+    assert_eq!(run("mended", &auto(width), &[]), 2);
+    assert_same(&without_timings(place.tree("mended")), &without_timings(narrow.clone()));
+
+    // More trials than are needed change nothing; neither do more workers.
+    let store = place.path("other-store");
+    let other = ["--store", store.to_str().expect("a plain path"), "--workers", "3"];
+    let fixed = [&grid[..], &["--trials", "30"], &other].concat();
+    place.run("fixed", &fixed);
+    assert_eq!(run("other", &auto(width), &other), 0);
+    assert_same(&without_timings(place.tree("other")), &without_timings(narrow));
+}
+
+#[test]
+fn trials_end_at_the_most_that_are_allowed() {
+    let place = Place::new();
+    let grid = ["--dataset", &place.short, "--metrics", "CKA", "--trials", "auto"];
+    let units = place.run("out", &[&grid[..], &["--ci-half-width", "1e-9", "--max-trials", "12"]].concat());
+    assert_eq!(units, 1 + 1 + 2 + 1);
+    let metadata: Value = serde_json::from_slice(&place.tree("out")["metadata.json"]).expect("JSON");
+    assert_eq!(metadata["trials"], 12);
+    let warnings = metadata["warnings"].to_string();
+    assert!(warnings.contains("after 12 trials, the most that were allowed"), "{warnings}");
+}
+
+#[test]
+fn unrelated_rows_are_compared_where_asked_for() {
+    let place = Place::new();
+    place.run("out", &["--dataset", &place.short, "--metrics", "CKA", "--trials", "2", "--calibrate"]);
+    let tree = place.tree("out");
+    let npz = &tree["similarities/similarities.npz"];
+    let (_, mean) = npz_array(npz, "CKA");
+    let (_, null) = npz_array(npz, "CKA_null");
+    let (_, calibrated) = npz_array(npz, "CKA_calibrated");
+    for cell in 0..mean.len() {
+        assert!(null[cell] < mean[cell], "unrelated rows are less alike");
+        let expected = (mean[cell] - null[cell]) / (1.0 - null[cell]);
+        assert_eq!(calibrated[cell].to_bits(), expected.to_bits());
+    }
+    assert!(tree.contains_key("figures/CKA_calibrated_heatmap.png"));
+}
+
 #[test]
 fn damage_is_found_and_mended() {
     let place = Place::new();

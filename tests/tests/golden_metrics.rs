@@ -3,12 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use lsa_common::cost::{trial_memory_min_bytes, trial_scratch_bytes};
 use lsa_common::failure::FailureClass;
-use lsa_common::metric::{Invariance, MetricName, MetricSpec};
+use lsa_common::metric::{Invariance, MetricName, MetricSpec, Number};
 use lsa_common::trial_matrices::TrialMatrices;
+use lsa_tests::layers::{InMemory, noise};
 use lsa_worker::array_file::{ArrayFile, npy_bytes};
+use lsa_worker::resources::{MemoryArgs, Resources};
 use lsa_worker::similarity::{SimilarityArgs, run};
-use lsa_worker::trial::{LayerRows, LayerSource, SourceError, TrialError, run_trial};
+use lsa_worker::trial::{LayerRows, LayerSource, SourceError, TrialError, Wanted};
 
 /// Regular data of 60 rows and more: float64 throughout but for one rounding to float32 of what is kept of a layer.
 const TOLERANCE: f64 = 1e-9;
@@ -17,27 +20,20 @@ const TOLERANCE_FEW_ROWS: f64 = 1e-7;
 /// A diagonal cell is a number divided by the product of its own roots.
 const TOLERANCE_DIAGONAL: f64 = 1e-12;
 
-struct InMemory(Vec<(usize, Vec<f64>)>);
-
-impl LayerSource for InMemory {
-    fn n_layers(&self) -> usize {
-        self.0.len()
-    }
-
-    fn n_rows(&self) -> u32 {
-        let (width, values) = &self.0[0];
-        u32::try_from(values.len() / width).unwrap()
-    }
-
-    fn rows(&self, layer: usize, rows: &[u32]) -> Result<LayerRows, SourceError> {
-        let (width, all) = &self.0[layer];
-        let values = rows.iter().flat_map(|row| &all[*row as usize * width..][..*width]).copied().collect();
-        Ok(LayerRows { width: *width, values })
-    }
-}
-
 fn all_metrics() -> Vec<MetricSpec> {
     MetricName::DEFAULT.into_iter().map(MetricSpec::new).collect()
+}
+
+/// The given rows by the given metrics.
+fn run_trial(
+    source: &dyn LayerSource,
+    rows: &[u32],
+    metrics: &[MetricSpec],
+    threads: usize,
+    progress: &(dyn Fn(u64) -> bool + Sync),
+) -> Result<TrialMatrices, TrialError> {
+    let wanted = Wanted { metrics, layer_metrics: &[] };
+    lsa_worker::trial::run_trial(source, rows, None, wanted, &Resources::available(threads), progress)
 }
 
 /// All rows, by the given metrics, on two threads.
@@ -64,19 +60,6 @@ fn read_npy(path: &Path) -> (Vec<u64>, Vec<f64>) {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file = npyz::NpyFile::new(&bytes[..]).unwrap();
     (file.shape().to_vec(), file.into_vec().unwrap())
-}
-
-/// Numbers in [-1, 1) without a pattern, the same for the same seed.
-fn noise(seed: u64, count: usize) -> Vec<f64> {
-    let mut state = seed;
-    let next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = state;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    };
-    std::iter::repeat_with(next).take(count).collect()
 }
 
 /// A layer and one related to it, so that no metric is near 0 or 1.
@@ -138,6 +121,91 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
+fn the_bytes_do_not_depend_on_where_parts_of_layers_lie() {
+    let names = [&MetricName::DEFAULT[..], &[MetricName::DebiasedCka]].concat();
+    let metrics: Vec<MetricSpec> = names.into_iter().map(MetricSpec::new).collect();
+    let wanted = Wanted { metrics: &metrics, layer_metrics: &[] };
+    // What is kept of up to 1024 rows is float64, and float32 of more.
+    for n in [400, 1100] {
+        let d = 40;
+        let source = InMemory((0..5).map(|seed| (d, noise(seed, n * d))).collect());
+        let rows: Vec<u32> = (0..n as u32).collect();
+        let shuffled: Vec<u32> = rows.iter().rev().copied().collect();
+        let bits = |resources: &Resources| -> Vec<u64> {
+            let go_on = |_| true;
+            let result =
+                lsa_worker::trial::run_trial(&source, &rows, Some(&shuffled), wanted, resources, &go_on);
+            let result = result.unwrap();
+            let matrices = result.matrices.iter().map(|(_, matrix)| matrix).chain(&result.nulls);
+            matrices.flatten().map(|cell| cell.to_bits()).collect()
+        };
+        let in_memory = bits(&Resources::available(2));
+        let folder = tempfile::tempdir().unwrap();
+        // With one side's layers prepared, the other side has what is left of it.
+        let memory_bytes = 2 * trial_memory_min_bytes(n as u32, &[d as u32; 5], &metrics, &[]);
+        assert!(trial_scratch_bytes(n as u32, &[d as u32; 5], &metrics, &[], 2, memory_bytes / 2) > 0);
+        for threads in [1, 2] {
+            let scratch = folder.path().to_owned();
+            assert!(
+                bits(&Resources { threads, memory_bytes, scratch }) == in_memory,
+                "{n} rows, {threads} threads"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_trial_without_memory_or_disk_says_how_to_mend_it() {
+    let (n, d) = (400, 40);
+    let source = InMemory((0..3).map(|seed| (d, noise(seed, n * d))).collect());
+    let rows: Vec<u32> = (0..n as u32).collect();
+    let metrics = all_metrics();
+    let wanted = Wanted { metrics: &metrics, layer_metrics: &[] };
+    let memory_bytes = trial_memory_min_bytes(n as u32, &[d as u32; 3], &metrics, &[]);
+    let check = |resources: Resources, expected: &str| {
+        let result = lsa_worker::trial::run_trial(&source, &rows, None, wanted, &resources, &|_| true);
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.class(), FailureClass::Retry);
+    };
+    let usual = Resources { threads: 1, memory_bytes, scratch: std::env::temp_dir() };
+    check(Resources { memory_bytes: memory_bytes - 1, ..usual.clone() }, "allow more with --memory-gib");
+    check(Resources { scratch: "/nowhere".into(), ..usual }, "in /nowhere, which failed; free space there");
+}
+
+#[test]
+fn cka_of_rows_agrees_with_cka_of_their_pairs() {
+    // Sums of some hundred products in float64, in two orders.
+    const TOLERANCE: f64 = 1e-12;
+    let (n, d) = (640, 20);
+    let mut related: Vec<(usize, Vec<f64>)> =
+        [related(n, d).0, related(n, d).1, noise(9, n * 30)].map(|values| (values.len() / n, values)).into();
+    // Equal rows count as often as they occur.
+    related[0].1.copy_within(0..d, 5 * d);
+    let cka = |layers: Vec<(usize, Vec<f64>)>, names: &[MetricName]| {
+        let result = compare_layers(layers, names).unwrap();
+        result.matrices.into_iter().find(|(spec, _)| spec.name == MetricName::Cka).unwrap().1
+    };
+    let of_pairs = cka(related.clone(), &[MetricName::Cka, MetricName::DebiasedCka]);
+    let check = |layers: Vec<(usize, Vec<f64>)>, expected: &[f64]| {
+        let own = cka(layers, &[MetricName::Cka]);
+        for (own, expected) in own.iter().zip(expected) {
+            assert!((own - expected).abs() < TOLERANCE, "{own} {expected}");
+        }
+        let side = own.len().isqrt();
+        assert!(
+            (0..side * side)
+                .all(|cell| own[cell].to_bits() == own[cell % side * side + cell / side].to_bits())
+        );
+    };
+    check(related.clone(), &of_pairs);
+    // A layer that is too wide for it among others that are not.
+    related.push((50, noise(10, n * 50)));
+    let of_pairs = cka(related.clone(), &[MetricName::Cka, MetricName::DebiasedCka]);
+    check(related, &of_pairs);
+}
+
+#[test]
 fn too_few_rows_are_refused_before_any_layer_is_read() {
     /// Fails the test when it is read.
     struct Unread(u32);
@@ -147,6 +215,9 @@ fn too_few_rows_are_refused_before_any_layer_is_read() {
         }
         fn n_rows(&self) -> u32 {
             self.0
+        }
+        fn width(&self, _: usize) -> usize {
+            3
         }
         fn rows(&self, _: usize, _: &[u32]) -> Result<LayerRows, SourceError> {
             panic!("a layer was read");
@@ -165,7 +236,7 @@ fn too_few_rows_are_refused_before_any_layer_is_read() {
     for (k, expected) in
         [(0, "of 20 rows with k = 0: k has to be"), (u32::MAX, "needs at least 4294967295 rows")]
     {
-        let metric = MetricSpec { name: MetricName::JaccardSimilarity, k: Some(k) };
+        let metric = MetricSpec { k: Some(k), ..MetricSpec::new(MetricName::JaccardSimilarity) };
         let error = compare(&Unread(20), &[metric]).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
@@ -214,7 +285,7 @@ fn layers_that_say_nothing_are_nan_with_the_reason() {
     let steps = rows_of(&|row| 1.0 + (row * row) as f64);
     for constant_rows in [(d, steps.clone()), (1, steps.iter().step_by(d).copied().collect())] {
         let result = compare_layers(vec![(d, regular.clone()), constant_rows], &all).unwrap();
-        assert!(result.undefined[&1].contains("same Pearson correlation"), "{:?}", result.undefined);
+        assert!(result.undefined[&1].contains("equally similar"), "{:?}", result.undefined);
         for (spec, matrix) in &result.matrices {
             let undefined = spec.name == MetricName::Rsa;
             assert_eq!(matrix[1].is_nan(), undefined, "{}", spec.name);
@@ -295,6 +366,23 @@ fn transformed(values: &[f64], d: usize, invariance: Invariance) -> Vec<f64> {
         Invariance::Translation => each(&|x, _, column| x + 2.0 * per_column[column]),
         Invariance::RowOffset => each(&|x, row, _| x + 2.0 * per_row[row]),
         Invariance::RowScaling => each(&|x, row, _| x * (1.5 + per_row[row])),
+        Invariance::LinearMap => {
+            // Far from orthogonal, and far from singular.
+            let map: Vec<f64> = noise(13, d * d)
+                .iter()
+                .enumerate()
+                .map(|(place, x)| if place / d == place % d { 2.0 + x } else { x / d as f64 })
+                .collect();
+            let mapped = |row: &[f64], column: usize| (0..d).map(|i| row[i] * map[i * d + column]).sum();
+            values
+                .chunks_exact(d)
+                .flat_map(|row| (0..d).map(move |column| mapped(row, column)).collect::<Vec<_>>())
+                .collect()
+        }
+        Invariance::ColumnOrder => {
+            let order: Vec<usize> = (0..d).map(|i| (i * 5 + 3) % d).collect();
+            values.chunks_exact(d).flat_map(|row| order.iter().map(|i| row[*i]).collect::<Vec<_>>()).collect()
+        }
         Invariance::RowOrder => {
             let order = (0..n).map(|i| (i * 7 + 3) % n);
             order.flat_map(|row| &values[row * d..][..d]).copied().collect()
@@ -312,26 +400,54 @@ fn declared_invariances_hold_and_no_others() {
         Invariance::Translation,
         Invariance::RowOffset,
         Invariance::RowScaling,
+        Invariance::LinearMap,
         Invariance::RowOrder,
+        Invariance::ColumnOrder,
     ];
-    for name in MetricName::ALL {
-        let properties = name.info();
-        let value =
-            |x: Vec<f64>, y: Vec<f64>| only(&compare_layers(vec![(d, x), (d, y)], &[name]).unwrap())[1];
-        let before = value(x.clone(), y.clone());
-        assert!((0.1..0.95).contains(&before), "{name}: {before} is no good base for comparison");
+    for spec in telling_parameters() {
+        let (name, properties) = (spec.name, spec.name.info());
+        let values = |x: Vec<f64>, y: Vec<f64>| {
+            let result = compare(&InMemory(vec![(d, x), (d, y)]), std::slice::from_ref(&spec)).unwrap();
+            only(&result)[1..3].to_vec()
+        };
+        let before = values(x.clone(), y.clone());
+        let size = before[0].abs();
+        let far = (before[0] - properties.identical).abs();
+        assert!(size > 1e-3 && far > 1e-3, "{name}: {before:?} is no good base for comparison");
         for invariance in all {
             // A common order of the rows is an invariance of the pair, the others of each layer alone.
-            let order = invariance == Invariance::RowOrder;
-            let other = if order { transformed(&y, d, invariance) } else { y.clone() };
-            let change = (value(transformed(&x, d, invariance), other) - before).abs();
-            let declared = properties.invariances.contains(&invariance);
+            let both = invariance == Invariance::RowOrder;
+            let (other_x, other_y) = (transformed(&x, d, invariance), transformed(&y, d, invariance));
+            let cases = match both {
+                true => vec![(other_x, other_y)],
+                false => vec![(other_x, y.clone()), (x.clone(), other_y)],
+            };
+            let change = cases.into_iter().flat_map(|(x, y)| {
+                let after = values(x, y);
+                [(after[0] - before[0]).abs(), (after[1] - before[1]).abs()]
+            });
+            let change = change.fold(0.0, f64::max) / size;
+            // An order of the columns is a rotation.
+            let declared = properties.invariances.contains(&invariance)
+                || invariance == Invariance::ColumnOrder
+                    && properties.invariances.contains(&Invariance::Rotation);
             assert_eq!(change < TOLERANCE, declared, "{name}, {invariance:?}: changes by {change}");
         }
-        assert!(properties.symmetric && properties.larger_is_more_similar);
-        let turned = value(y.clone(), x.clone());
-        assert_eq!(turned.to_bits(), before.to_bits(), "{name} is declared symmetric");
+        let turned = values(y.clone(), x.clone());
+        assert_eq!(before[0].to_bits() == before[1].to_bits(), properties.symmetric, "{name}: {before:?}");
+        let error = (turned[0] - before[1]).abs().max((turned[1] - before[0]).abs());
+        assert!(error < TOLERANCE_DIAGONAL * size.max(1.0), "{name}: {before:?}, turned {turned:?}");
     }
+}
+
+/// Every metric, with batches of which there are several, and directions of which some are left out.
+fn telling_parameters() -> Vec<MetricSpec> {
+    let few_rows = |name: MetricName| {
+        let default = MetricSpec::new(name);
+        let variance = default.variance.and(Number::new(0.9));
+        MetricSpec { batch_size: default.batch_size.map(|_| 30), variance, ..default }
+    };
+    MetricName::ALL.into_iter().map(few_rows).collect()
 }
 
 #[test]
@@ -340,9 +456,19 @@ fn values_stay_in_their_declared_range() {
         let n = 12 + 3 * seed as usize;
         let layers = (0..4).map(|layer| (5, noise(100 * seed + layer, n * 5))).collect();
         for (spec, matrix) in compare_layers(layers, &MetricName::ALL).unwrap().matrices {
-            let (low, high) = spec.name.info().range;
-            let (low, high) = (low - TOLERANCE_DIAGONAL, high + TOLERANCE_DIAGONAL);
+            let info = spec.name.info();
+            let (low, high) = (info.range.0 - TOLERANCE_DIAGONAL, info.range.1 + TOLERANCE_DIAGONAL);
             assert!(matrix.iter().all(|cell| (low..=high).contains(cell)), "{}: {matrix:?}", spec.name);
+            for own in matrix.iter().step_by(5) {
+                // A distance is the root of what rounding leaves of a difference.
+                let tolerance =
+                    if info.larger_is_more_similar { TOLERANCE_DIAGONAL } else { TOLERANCE_FEW_ROWS };
+                assert!(
+                    (own - info.identical).abs() < tolerance,
+                    "{}: {own} of a layer and itself",
+                    spec.name
+                );
+            }
         }
     }
 }
@@ -451,8 +577,14 @@ fn arguments(input: PathBuf, output: &Path) -> SimilarityArgs {
         output: output.to_owned(),
         rows: None,
         against: None,
-        k: 10,
+        layer_metrics: Vec::new(),
+        k: None,
+        inner: None,
+        sigma: None,
+        batch_size: None,
+        variance: None,
         threads: Some(2),
+        memory: MemoryArgs::default(),
         device: "auto".to_owned(),
     }
 }

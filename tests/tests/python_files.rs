@@ -7,15 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use lsa_common::metric::{MetricName, MetricSpec};
 use lsa_common::trial_matrices::TrialMatrices;
 use lsa_coordinator::export::{experiment_files, torch};
-use lsa_coordinator::merge::{ExperimentResult, merge};
+use lsa_coordinator::merge::{Draws, ExperimentResult, merge};
 use lsa_coordinator::metadata::Metadata;
+use lsa_tests::python::{run, skipped, venv_python};
 
 /// Names a Python that can import torch.
 const TORCH_PYTHON: &str = "LSA_TEST_TORCH_PYTHON";
@@ -46,8 +45,13 @@ for metric in metrics:
     assert trials.shape == (3, 5, 5) and trials.tobytes() == (expected / f"{metric}.trials").read_bytes()
     np.testing.assert_allclose(np.mean(trials, axis=0), npz[metric], rtol=1e-14, equal_nan=True)
     np.testing.assert_allclose(np.std(trials, axis=0), npz[metric + "_std"], atol=1e-15, equal_nan=True)
+    # Student's t for 95 % and two degrees of freedom.
+    reach = 4.302652729911275 * np.std(trials, axis=0, ddof=1) / np.sqrt(3)
+    for end, sign in (("_ci_low", -1), ("_ci_high", 1)):
+        np.testing.assert_allclose(npz[metric] + sign * reach, npz[metric + end], rtol=1e-9, equal_nan=True)
 assert npz["layers"].dtype == np.int64 and npz["layers"].tolist() == [0, 3, 6, 9, 12]
-assert sorted(npz.files) == sorted(["layers"] + [m + s for m in metrics for s in ("", "_std", "_trials")])
+endings = ("", "_std", "_ci_low", "_ci_high", "_trials")
+assert sorted(npz.files) == sorted(["layers"] + [m + s for m in metrics for s in endings])
 print(f"opened {opened}")
 "#;
 
@@ -106,8 +110,8 @@ fn numpy_opens_the_matrices(venv: &str, requirement: &str) {
     fs::create_dir(&expected).unwrap();
     for metric in &result.metrics {
         let name = metric.metric.name;
-        fs::write(expected.join(format!("{name}.mean")), little_endian(&metric.mean)).unwrap();
-        fs::write(expected.join(format!("{name}.std")), little_endian(&metric.std)).unwrap();
+        fs::write(expected.join(format!("{name}.mean")), little_endian(&metric.estimates.mean)).unwrap();
+        fs::write(expected.join(format!("{name}.std")), little_endian(&metric.estimates.std)).unwrap();
         fs::write(expected.join(format!("{name}.trials")), little_endian(&metric.trials.concat())).unwrap();
     }
     let root = dir.path().join("experiment");
@@ -142,13 +146,16 @@ fn result() -> ExperimentResult {
             .enumerate()
             .map(|(place, name)| (MetricSpec::new(name), matrix(place, trial)))
             .collect(),
+        nulls: Vec::new(),
+        layer_metrics: Vec::new(),
         undefined: undefined.clone(),
     };
     let trials: Vec<TrialMatrices> = (0..3).map(trial).collect();
     ExperimentResult {
         name: "tiny_mean_reviews".to_owned(),
         layers,
-        metrics: merge(&trials).unwrap(),
+        metrics: merge(&trials, Draws::Differ).unwrap().metrics,
+        layer_metrics: Vec::new(),
         undefined,
         metadata: Metadata { model: "tiny".to_owned(), ..Metadata::default() },
     }
@@ -156,53 +163,4 @@ fn result() -> ExperimentResult {
 
 fn little_endian(values: &[f64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-/// The Python of a virtual environment that has `requirement`; makes it where it does not exist yet.
-fn venv_python(name: &str, requirement: &str) -> Result<PathBuf, String> {
-    let build = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory holds it");
-    let venv = build.join("test-venvs").join(name);
-    fs::create_dir_all(&venv).map_err(|error| error.to_string())?;
-    // Held while installing, so that two test runs do not install into each other's folder.
-    let lock =
-        fs::File::create(build.join(format!("test-venvs/{name}.lock"))).map_err(|error| error.to_string())?;
-    lock.lock().map_err(|error| error.to_string())?;
-    let (python, ready) = (venv.join("bin/python"), venv.join("installed"));
-    let installed = fs::read_to_string(&ready).is_ok_and(|what| what == requirement);
-    if !installed {
-        say(&format!("installing {requirement} into {}", venv.display()));
-        let venv_text = venv.to_str().ok_or("the build directory's path is not UTF-8")?;
-        command(Path::new("python3"), &["-m", "venv", "--clear", venv_text])?;
-        command(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement])?;
-        fs::write(&ready, requirement).map_err(|error| error.to_string())?;
-    }
-    Ok(python)
-}
-
-/// Runs a program to its end; its complaint where it fails.
-fn command(program: &Path, arguments: &[&str]) -> Result<(), String> {
-    let shown = format!("{} {}", program.display(), arguments.join(" "));
-    let output =
-        Command::new(program).args(arguments).output().map_err(|error| format!("{shown}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{shown}: {}", complaint.lines().last().unwrap_or("failed without a word")))
-}
-
-/// What a Python script prints; panics with its complaint where it fails.
-fn run(python: &Path, script: &str, arguments: &[&Path]) -> String {
-    let output = Command::new(python).arg("-c").arg(script).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn skipped(what: &str, why: &str) {
-    say(&format!("SKIPPED: {what}: {why}"));
-}
-
-/// Writes past the test harness, which would hide the output of a test that passes.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "python_files: {line}");
 }

@@ -1,7 +1,7 @@
 //! The scheduler under seeded faults, with a virtual clock and nothing else: no store, no socket, no thread.
 //!
 //! Workers ask, progress, report, die, stall past their lease, lose their streams and come back; messages are late,
-//! repeated and out of order; the bucket fails, loses and spoils data; jobs that share works come, are cancelled and
+//! repeated and out of order; merges ask for more trials; the bucket fails, loses and spoils data; jobs that share works come, are cancelled and
 //! come again; coordinators are replaced in mid-air. After every step `watch.rs` judges from outside. Once the faults
 //! stop, every job must come to its end. A failure prints its seed; `LSA_SEED=n` runs that seed alone and tells every
 //! step.
@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lsa_common::id::{AttemptId, Digest, JobId};
+use lsa_common::job::Trials;
 use lsa_common::record::RunState;
 use lsa_common::report::Damaged;
 use lsa_common::time::Millis;
@@ -91,7 +92,7 @@ enum Happening {
         number: u64,
         jobs: Vec<JobId>,
         profile: String,
-        rows_key: Option<Digest>,
+        rows_keys: Vec<Digest>,
     },
     /// A record is written.
     Land {
@@ -149,6 +150,8 @@ struct World {
     slots: Vec<Slot>,
     poison: Option<Poison>,
     watch: Watch,
+    /// Of how many trials each result was made, by comparison and the most trials asked for.
+    results: BTreeMap<(Digest, u32), u32>,
 }
 
 impl Drop for World {
@@ -215,6 +218,7 @@ impl World {
             slots: (0..n_slots).map(slot).collect(),
             poison,
             watch: Watch::default(),
+            results: BTreeMap::new(),
             rng,
         };
         world.set_out();
@@ -333,7 +337,7 @@ impl World {
             Happening::Reconnect { slot, life } if lives(self, slot, life) => self.connect(slot),
             Happening::Progress { .. } | Happening::Finish { .. } | Happening::Reconnect { .. } => {}
             Happening::Respawn { slot, same_name } => self.respawn(slot, same_name),
-            Happening::Look { epoch, work, number, jobs, profile, rows_key } => {
+            Happening::Look { epoch, work, number, jobs, profile, rows_keys } => {
                 if epoch != self.epoch {
                     return;
                 }
@@ -342,7 +346,7 @@ impl World {
                 } else {
                     let runs: Vec<_> = self.jobs.iter().filter(|job| jobs.contains(&job.id)).collect();
                     let runs: Vec<_> = runs.iter().map(|job| (job.id.clone(), job.run)).collect();
-                    let survey = self.bucket.survey(&work, &runs, &profile, rows_key);
+                    let survey = self.bucket.survey(&work, &runs, &profile, &rows_keys);
                     Event::Surveyed { work: work.id, number, survey }
                 };
                 self.deliver(event);
@@ -447,16 +451,22 @@ impl World {
     fn merge(&mut self, epoch: u64, job: JobId, run: u32, experiment: usize, keys: &MergeKeys) {
         let known = self.jobs.iter().find(|known| known.id == job && known.run == run);
         let Some(known) = known.filter(|_| epoch == self.epoch) else { return };
-        let comparison = self.work(known.plan.experiments[experiment]);
+        let planned = known.plan.experiments[experiment];
+        let comparison = self.work(planned.comparison);
         let What::Compare(what) = &comparison.what else { panic!("experiments end in comparisons") };
-        let extraction = self.work(what.extraction);
-        for place in items(&extraction, keys.extraction_key) {
+        let extraction = self.work(what.sides[planned.side].extraction);
+        // Another job's extraction may have other poolings besides.
+        let own = |place: &Place| place.2 == Item::Rows(what.pooling);
+        for place in items(&extraction, keys.extraction_key).into_iter().filter(own) {
             assert!(self.bucket.newest(&place).is_some(), "merged without {place:?}");
         }
-        let broken = items(&comparison, keys.comparison_key).into_iter().find(|place| {
+        let is_there = |place: &Place| matches!(place.2, Item::Trial(trial) if trial < keys.n_trials);
+        let trials = items(&comparison, keys.comparison_key);
+        let broken = trials.into_iter().filter(is_there).find(|place| {
             let (_, intact) = self.bucket.newest(place).expect("merged without a trial");
             !intact
         });
+        let enough = self.enough(keys, what.settings.trials);
         // Experiments that save their rows read them as well.
         let torn = items(&extraction, keys.extraction_key).into_iter().find(|place| {
             place.2 == Item::Rows(what.pooling)
@@ -469,6 +479,9 @@ impl World {
             self.reopened.insert(place);
             self.met("damaged trial");
             MergeEnd::Damaged { trial }
+        } else if let Err(trials) = enough {
+            self.met("too few trials");
+            MergeEnd::TooFew { trials }
         } else if let Some(place @ (extraction_key, shard, _)) = torn.filter(|_| self.seed.is_multiple_of(2))
         {
             self.reopened.insert(place);
@@ -476,9 +489,28 @@ impl World {
             let pooling = what.pooling;
             MergeEnd::DamagedSource(Damaged::Shard { extraction_key, pooling, shard })
         } else {
+            // Whatever else there is in the bucket, and whoever has asked for it.
+            let result = self.results.entry((keys.comparison_key, what.settings.trials.at_most()));
+            let n_trials = enough.expect("looked at above");
+            assert_eq!(*result.or_insert(n_trials), n_trials, "another result than before");
             MergeEnd::Written
         };
         self.deliver(Event::Merged { job, experiment, end });
+    }
+
+    /// The trials that the result is made of, or those that it needs: how many depends on nothing but the comparison.
+    fn enough(&self, keys: &MergeKeys, trials: Trials) -> Result<u32, u32> {
+        let n_looks = u32::from(keys.comparison_key.to_string().as_bytes()[0]) % 4;
+        let mut n_trials = trials.at_first();
+        for _ in 0..n_looks {
+            n_trials = trials.after(n_trials).unwrap_or(n_trials);
+            // Each look is at trials that are there.
+            if n_trials > keys.n_trials {
+                return Err(n_trials);
+            }
+        }
+        assert!(n_trials <= keys.n_trials, "merged without all trials");
+        Ok(n_trials)
     }
 
     fn apply(&mut self, event: Event) {
@@ -505,13 +537,13 @@ impl World {
         let at = self.now + 1 + self.below(400);
         let epoch = self.epoch;
         match effect {
-            Effect::Survey { work, number, jobs, numeric_profile, extraction_key } => {
+            Effect::Survey { work, number, jobs, numeric_profile, rows_keys } => {
                 // From now on the work knows only what it is told.
                 let id = work.id;
                 self.bucket.forget(|known| *known == id);
                 self.surveys.insert(id, number);
-                let (profile, rows_key) = (numeric_profile, extraction_key);
-                self.schedule(at, Happening::Look { epoch, work, number, jobs, profile, rows_key });
+                let profile = numeric_profile;
+                self.schedule(at, Happening::Look { epoch, work, number, jobs, profile, rows_keys });
             }
             Effect::Lend { worker, unit, payload, attempt, .. } => {
                 self.say(&worker, Heard::Lease(unit, attempt, payload));
@@ -595,6 +627,7 @@ fn every_job_comes_to_its_end_whatever_happens() {
         "rejoined holding a unit",
         "restart",
         "submitted again",
+        "too few trials",
         "trouble during a commit",
     ] {
         assert!(met.get(what).is_some_and(|n| *n >= SEEDS / 20), "{what} was hardly met: {met:?}");

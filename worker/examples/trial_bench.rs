@@ -10,9 +10,10 @@ use lsa_common::cost::trial_memory_bytes;
 use lsa_common::metric::{MetricName, MetricSpec};
 use lsa_worker::metric::gram::centred_gram;
 use lsa_worker::metric::layer::Layer;
-use lsa_worker::metric::metric;
 use lsa_worker::metric::quantity::Pairs;
-use lsa_worker::trial::{LayerRows, LayerSource, SourceError, run_trial};
+use lsa_worker::metric::{Memo, Sides, Source, metric};
+use lsa_worker::resources::Resources;
+use lsa_worker::trial::{LayerRows, LayerSource, SourceError, Wanted, run_trial};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use tch::{Kind, Tensor};
@@ -62,6 +63,10 @@ impl LayerSource for InMemory {
         u32::try_from(self.layers[0].len() / self.width).expect("a count given as an argument")
     }
 
+    fn width(&self, _layer: usize) -> usize {
+        self.width
+    }
+
     fn rows(&self, layer: usize, rows: &[u32]) -> Result<LayerRows, SourceError> {
         let all = &self.layers[layer];
         let row = |row: &u32| &all[*row as usize * self.width..][..self.width];
@@ -106,13 +111,20 @@ fn main() {
     let base_mib = peak_mib();
 
     let (wall, cpu) = (Instant::now(), cpu_time());
-    let result =
-        run_trial(&source, &rows, &metrics, threads, &|_| true).expect("synthetic layers are regular");
+    let result = run_trial(
+        &source,
+        &rows,
+        None,
+        Wanted { metrics: &metrics, layer_metrics: &[] },
+        &Resources::available(threads),
+        &|_| true,
+    )
+    .expect("synthetic layers are regular");
     let (wall, cpu) = (wall.elapsed(), cpu_time() - cpu);
     println!("{n_layers} layers of {n_rows} x {width}, {} metrics, {threads} threads", metrics.len());
     println!("one trial: {:.2} s wall, {:.2} s CPU", wall.as_secs_f64(), cpu.as_secs_f64());
     let estimate =
-        trial_memory_bytes(source.n_rows(), &vec![width as u32; n_layers], &metrics, threads) >> 20;
+        trial_memory_bytes(source.n_rows(), &vec![width as u32; n_layers], &metrics, &[], threads) >> 20;
     println!("peak memory {} MiB, before the trial {base_mib} MiB, estimate {estimate} MiB", peak_mib());
     for (spec, matrix) in &result.matrices {
         println!("  {}: first against last layer {:.9}", spec.name, matrix[n_layers - 1]);
@@ -132,10 +144,14 @@ fn main() {
         let mut right = Vec::new();
         for (place, spec) in metrics.iter().enumerate() {
             let part = timed(&mut steps[first_metric + place].1, || {
-                let metric = metric(spec.name);
-                let mut part = (metric.prepare)(spec, n_rows);
+                let (Source::Pairs(reads, prepare) | Source::Either { reads, prepare, .. }) =
+                    metric(spec).source
+                else {
+                    unreachable!("the default metrics read pairs");
+                };
+                let mut part = prepare(spec, &layer);
                 for i in 0..n_rows {
-                    let own = pairs.row(metric.reads, i, &mut right);
+                    let own = pairs.row(reads, i, &mut right);
                     part.row(i, own, &right);
                 }
                 part.finish()
@@ -150,7 +166,9 @@ fn main() {
     timed(&mut combine, || {
         for (spec, parts) in metrics.iter().zip(&parts) {
             let parts: Vec<_> = parts.iter().map(Some).collect();
-            (metric(spec.name).combine)(spec, &parts, None);
+            let memo = Memo::default();
+            let sides = Sides { spec, a: &parts, b: None, memo: &memo };
+            (metric(spec).combine)(&sides).expect("parts of regular layers");
         }
     });
     steps.push(("all pairs", combine));

@@ -1,4 +1,4 @@
-//! Layers read from array files of other programs: `.npy`, `.npz` and `.safetensors`.
+//! Layers read from array files of other programs: `.npy`, `.npz`, `.safetensors`, and folders of torch files.
 //!
 //! A file holds one array [layers, n, d], or one array [n, d] per layer, ordered by the numbers in their names; files
 //! of `lsa-worker embed` hold either form once per pooling. Headers are checked against the length of the file when it
@@ -12,9 +12,11 @@ use lsa_common::model::Pooling;
 use crate::trial::{LayerRows, LayerSource, SourceError};
 
 mod archive;
+mod batches;
 mod npy;
 mod stored;
 
+pub use batches::BatchFolder;
 pub use npy::npy_bytes;
 use stored::StoredArray;
 
@@ -37,7 +39,7 @@ pub enum ArrayFileError {
         source: std::io::Error,
     },
     /// The file's name does not say what it is.
-    #[error("{}: unknown kind of file; expected .npy, .npz or .safetensors", .0.display())]
+    #[error("{}: unknown kind of file; expected .npy, .npz, .safetensors or a folder", .0.display())]
     UnknownKind(PathBuf),
     /// The bytes are not what the name says.
     #[error("{}: {fault}", path.display())]
@@ -65,6 +67,19 @@ pub enum ArrayFileError {
         /// The poolings in the file.
         found: Vec<String>,
     },
+}
+
+/// Opens a file of layers or a folder of them; `pooling` picks those of one pooling where a file holds several.
+pub fn open(path: &Path, pooling: Option<&str>) -> Result<Box<dyn LayerSource>, ArrayFileError> {
+    match (path.is_dir(), pooling) {
+        (true, None) => Ok(Box::new(BatchFolder::open(path)?)),
+        (true, Some(pooling)) => Err(ArrayFileError::Pooling {
+            path: path.to_owned(),
+            fault: format!("a folder has no pooling {pooling:?} to choose"),
+            found: vec!["one kind of rows".to_owned()],
+        }),
+        (false, _) => Ok(Box::new(ArrayFile::open(path, pooling)?)),
+    }
 }
 
 /// An open file of layers.
@@ -157,6 +172,10 @@ impl LayerSource for ArrayFile {
 
     fn n_rows(&self) -> u32 {
         self.n_rows
+    }
+
+    fn width(&self, layer: usize) -> usize {
+        self.layers[layer].width
     }
 
     fn rows(&self, layer: usize, rows: &[u32]) -> Result<LayerRows, SourceError> {

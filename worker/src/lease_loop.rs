@@ -17,6 +17,7 @@ use tch::Device;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use crate::resources::MemoryArgs;
 use crate::rpc::{FromCoordinator, Introduction, Session, SessionError};
 use crate::run::{Progress, Runner};
 
@@ -54,6 +55,8 @@ pub struct WorkerConfig {
     pub device: Device,
     /// CPU threads.
     pub threads: usize,
+    /// What else comparisons may use of the machine.
+    pub memory: MemoryArgs,
 }
 
 /// Works until `stop` turns true.
@@ -258,7 +261,8 @@ fn start_computing(
     let runtime = Handle::current();
     let config = config.clone();
     std::thread::spawn(move || {
-        let mut runner = Runner::new(runtime, store, config.cache, config.device, config.threads);
+        let mut runner =
+            Runner::new(runtime, store, config.cache, config.device, config.threads, config.memory);
         for task in tasks {
             let span = tracing::info_span!("attempt", unit_id = %task.unit, attempt_id = %task.attempt);
             let _entered = span.enter();

@@ -16,6 +16,7 @@ pub mod lease_loop;
 pub mod metric;
 pub mod model;
 pub mod pooling;
+pub mod resources;
 pub mod rpc;
 pub mod run;
 pub mod serve;

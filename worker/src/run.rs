@@ -16,7 +16,7 @@ use lsa_common::model::{Dtype, PinnedModel};
 use lsa_common::prepare::{PrepareError, prepare};
 use lsa_common::record::{ExtractNotes, ShardLayer};
 use lsa_common::report::{Damaged, Extracted, Failure, Outcome};
-use lsa_common::seed::trial_rows;
+use lsa_common::seed::{null_order, trial_rows};
 use lsa_common::store::{Store, StoreError};
 use lsa_common::trial_matrices::TrialMatrices;
 use lsa_common::unit::{CompareUnit, ExtractUnit, MirrorUnit, PrepareUnit, Unit};
@@ -25,8 +25,9 @@ use tokio::runtime::Handle;
 
 use crate::extract::{ExtractError, ExtractRequest, Extractor, Pooled};
 use crate::inputs::{self, InputError};
+use crate::resources::MemoryArgs;
 use crate::stored::{self, SampledRows, StoredError};
-use crate::trial::{TrialError, run_trial};
+use crate::trial::{TrialError, Wanted, run_trial};
 
 /// What every attempt of this process shares.
 pub struct Runner {
@@ -40,6 +41,8 @@ pub struct Runner {
     pub device: Device,
     /// CPU threads.
     pub threads: usize,
+    /// What else comparisons may use of the machine.
+    pub memory: MemoryArgs,
     /// The hub, through the bucket; made when it is needed first.
     hub: OnceCell<MirroredHub>,
     loaded: Option<Loaded>,
@@ -135,8 +138,15 @@ impl RunError {
 
 impl Runner {
     /// Nothing loaded yet.
-    pub fn new(runtime: Handle, store: Store, cache: PathBuf, device: Device, threads: usize) -> Self {
-        Self { runtime, store, cache, device, threads, hub: OnceCell::new(), loaded: None }
+    pub fn new(
+        runtime: Handle,
+        store: Store,
+        cache: PathBuf,
+        device: Device,
+        threads: usize,
+        memory: MemoryArgs,
+    ) -> Self {
+        Self { runtime, store, cache, device, threads, memory, hub: OnceCell::new(), loaded: None }
     }
 
     /// Does a unit. Plain tch operations panic; what they mean is told apart here and nowhere else.
@@ -300,11 +310,16 @@ impl Runner {
     fn compare(&mut self, unit: &CompareUnit, progress: &Progress) -> Result<Outcome, RunError> {
         // Trials and a loaded model may not fit together.
         self.loaded = None;
-        let n_layers = unit.layers.len() as u64;
+        let n_layers = unit.n_layers() as u64;
         progress.begin(n_layers * unit.trials.len() as u64);
-        let records = self.runtime.block_on(stored::shard_records(&self.store, unit))?;
-        let empty: Vec<u32> =
-            records.iter().flat_map(|record| record.notes.rows_without_tokens.clone()).collect();
+        let of_side = |side| {
+            let records = stored::shard_records(&self.store, side, unit.pooling, unit.n_texts);
+            self.runtime.block_on(records)
+        };
+        let records: Vec<_> = unit.sides.iter().map(of_side).collect::<Result<_, _>>()?;
+        let mut empty: Vec<u32> =
+            records.iter().flatten().flat_map(|record| record.notes.rows_without_tokens.clone()).collect();
+        empty.sort_unstable();
         let kept: Vec<u32> = (0..unit.n_texts).filter(|row| empty.binary_search(row).is_err()).collect();
         let settings = &unit.settings;
         let n_kept = kept.len() as u32;
@@ -324,13 +339,20 @@ impl Runner {
         union.sort_unstable();
         union.dedup();
         let go_on = || !progress.is_stopped();
+        let resources = self.memory.resources(self.threads);
         let read = SampledRows::read(&self.runtime, &self.store, unit, &records, &union, &go_on)?;
         let source = read.ok_or(RunError::Stopped)?;
+        let resources = resources.less_memory(source.n_bytes());
         let mut trials: Vec<(u32, TrialMatrices)> = Vec::with_capacity(draws.len());
         for (trial, rows) in draws {
             let before = trials.len() as u64 * n_layers;
             let go_on = |done: u64| progress.reach(before + done);
-            let matrices = run_trial(&source, &rows, &settings.metrics, self.threads, &go_on)
+            let null_rows = settings.calibrate.then(|| {
+                let order = null_order(settings.seed, trial, settings.sample_size);
+                order.into_iter().map(|place| rows[place as usize]).collect::<Vec<u32>>()
+            });
+            let wanted = Wanted { metrics: &settings.metrics, layer_metrics: &settings.layer_metrics };
+            let matrices = run_trial(&source, &rows, null_rows.as_deref(), wanted, &resources, &go_on)
                 .map_err(|source| RunError::Trial { trial, source })?;
             trials.push((trial, matrices));
         }

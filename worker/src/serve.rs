@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::device::{self, DeviceChoice, DeviceError};
 use crate::lease_loop::{WorkerConfig, WorkerError, work};
+use crate::resources::MemoryArgs;
 use crate::rpc::Introduction;
 
 const EXAMPLES: &str = "\
@@ -31,6 +32,9 @@ pub struct ServeArgs {
     /// CPU threads; all cores by default. The results do not depend on it
     #[arg(long, env = "LSA_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
+    /// What else comparisons may use of the machine
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     /// A name of its own among the coordinator's workers; host and process id by default
     #[arg(long)]
     pub worker_id: Option<WorkerId>,
@@ -92,6 +96,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         cache: args.cache.unwrap_or_else(lsa_common::config::worker_cache),
         device: chosen.device,
         threads,
+        memory: args.memory,
     };
     Ok(work(config, stopped).await?)
 }

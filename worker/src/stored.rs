@@ -6,11 +6,12 @@ use std::ops::Range;
 use lsa_common::artifact::Rows;
 use lsa_common::id::Digest;
 use lsa_common::layout;
+use lsa_common::model::Pooling;
 use lsa_common::record::{ShardRecord, TextsRecord};
 use lsa_common::report::Damaged;
 use lsa_common::store::{Store, StoreError};
 use lsa_common::texts::{PART_ROWS_MAX, decode_part};
-use lsa_common::unit::CompareUnit;
+use lsa_common::unit::{CompareSide, CompareUnit};
 use tokio::runtime::Handle;
 
 use crate::trial::{LayerRows, LayerSource, SourceError};
@@ -69,7 +70,7 @@ pub async fn texts(
     Ok(texts)
 }
 
-/// The rows that some trials of a comparison need, held in memory: only those, layer by layer.
+/// The rows that some trials of a comparison need, held in memory: only those, side after side and layer by layer.
 pub struct SampledRows {
     layers: Vec<Layer>,
     rows: BTreeMap<u32, usize>,
@@ -82,21 +83,24 @@ struct Layer {
 }
 
 impl SampledRows {
-    /// Reads every shard once per layer and keeps `rows` (ascending, of all texts) of it.
+    /// Reads every shard once per layer and keeps `rows` (ascending, of all texts) of it. `records` has the shards of
+    /// each side; `None` where `go_on` said no.
     pub fn read(
         runtime: &Handle,
         store: &Store,
         unit: &CompareUnit,
-        records: &[ShardRecord],
+        records: &[Vec<ShardRecord>],
         rows: &[u32],
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Self>, StoredError> {
-        let mut layers = Vec::with_capacity(unit.layers.len());
-        for (place, _) in unit.layers.iter().enumerate() {
-            if !go_on() {
-                return Ok(None);
+        let mut layers = Vec::with_capacity(unit.n_layers());
+        for (side, records) in unit.sides.iter().zip(records) {
+            for place in 0..side.layers.len() {
+                if !go_on() {
+                    return Ok(None);
+                }
+                layers.push(read_layer(runtime, store, (side, unit.pooling), records, place, rows)?);
             }
-            layers.push(read_layer(runtime, store, unit, records, place, rows)?);
         }
         let rows = rows.iter().enumerate().map(|(place, row)| (*row, place)).collect();
         Ok(Some(Self { layers, rows, n_rows: unit.n_texts }))
@@ -106,7 +110,7 @@ impl SampledRows {
 fn read_layer(
     runtime: &Handle,
     store: &Store,
-    unit: &CompareUnit,
+    (side, pooling): (&CompareSide, Pooling),
     records: &[ShardRecord],
     place: usize,
     rows: &[u32],
@@ -120,8 +124,8 @@ fn read_layer(
         let (inside, after) = rest.split_at(rest.partition_point(|row| *row < end));
         rest = after;
         if !inside.is_empty() {
-            let damaged = |fault: String| shard_damaged(unit, record.shard, fault);
-            let layer = record.layers.get(place).filter(|layer| layer.layer == unit.layers[place]);
+            let damaged = |fault: String| shard_damaged(side, pooling, record.shard, fault);
+            let layer = record.layers.get(place).filter(|layer| layer.layer == side.layers[place]);
             let layer = layer.ok_or_else(|| damaged("its record has other layers".to_owned()))?;
             if width != 0 && width != layer.width {
                 return Err(damaged(format!("rows of width {} beside rows of width {width}", layer.width)));
@@ -142,40 +146,48 @@ fn read_layer(
     Ok(Layer { width: width as usize, values })
 }
 
-fn shard_damaged(unit: &CompareUnit, shard: u32, fault: String) -> StoredError {
+fn shard_damaged(side: &CompareSide, pooling: Pooling, shard: u32, fault: String) -> StoredError {
     StoredError::Damaged {
-        what: format!("shard {shard} of pooling {}", unit.pooling),
+        what: format!("shard {shard} of pooling {pooling}"),
         fault,
-        damaged: Damaged::Shard { extraction_key: unit.extraction_key, pooling: unit.pooling, shard },
+        damaged: Damaged::Shard { extraction_key: side.extraction_key, pooling, shard },
     }
 }
 
-/// The newest record of every shard, in order.
-pub async fn shard_records(store: &Store, unit: &CompareUnit) -> Result<Vec<ShardRecord>, StoredError> {
-    let listed = store.list(&layout::embeddings_commits(unit.extraction_key, unit.pooling)).await?;
+/// The newest record of every shard of a side, in order; there have to be `n_texts` rows.
+pub async fn shard_records(
+    store: &Store,
+    side: &CompareSide,
+    pooling: Pooling,
+    n_texts: u32,
+) -> Result<Vec<ShardRecord>, StoredError> {
+    let listed = store.list(&layout::embeddings_commits(side.extraction_key, pooling)).await?;
+    let damaged = |shard: u32, fault: String| shard_damaged(side, pooling, shard, fault);
     let newest = layout::newest_records(listed.iter().map(|object| object.key.as_str()));
-    let mut records = Vec::with_capacity(unit.n_shards as usize);
-    for shard in 0..unit.n_shards {
+    let mut records = Vec::with_capacity(side.n_shards as usize);
+    for shard in 0..side.n_shards {
         let generation = newest.get(&shard).copied();
-        let generation =
-            generation.ok_or_else(|| shard_damaged(unit, shard, "there is no record".to_owned()))?;
-        let key = layout::embeddings_commit(unit.extraction_key, unit.pooling, shard, generation);
+        let generation = generation.ok_or_else(|| damaged(shard, "there is no record".to_owned()))?;
+        let key = layout::embeddings_commit(side.extraction_key, pooling, shard, generation);
         let record: ShardRecord = match store.get_json(&key).await {
-            Err(StoreError::Damaged { fault, .. }) => return Err(shard_damaged(unit, shard, fault)),
+            Err(StoreError::Damaged { fault, .. }) => return Err(damaged(shard, fault)),
             record => record?,
         };
         records.push(record);
     }
     let n_rows: u64 = records.iter().map(|record| u64::from(record.n_rows)).sum();
-    if n_rows != u64::from(unit.n_texts) {
-        let last = unit.n_shards.saturating_sub(1);
-        return Err(shard_damaged(
-            unit,
-            last,
-            format!("all shards have {n_rows} rows, expected {}", unit.n_texts),
-        ));
+    if n_rows != u64::from(n_texts) {
+        let last = side.n_shards.saturating_sub(1);
+        return Err(damaged(last, format!("all shards have {n_rows} rows, expected {n_texts}")));
     }
     Ok(records)
+}
+
+impl SampledRows {
+    /// The memory that the rows take, in bytes.
+    pub fn n_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| size_of_val(&*layer.values) as u64).sum()
+    }
 }
 
 impl LayerSource for SampledRows {
@@ -185,6 +197,10 @@ impl LayerSource for SampledRows {
 
     fn n_rows(&self) -> u32 {
         self.n_rows
+    }
+
+    fn width(&self, layer: usize) -> usize {
+        self.layers[layer].width
     }
 
     fn rows(&self, layer: usize, rows: &[u32]) -> Result<LayerRows, SourceError> {

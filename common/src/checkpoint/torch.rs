@@ -99,16 +99,22 @@ impl Fault {
 
 /// The checkpoint in the pickle at the beginning of `bytes`.
 ///
-/// A dict of tensors, or a dict that has one under `state_dict`. Entries that are no tensors are ignored.
+/// A dict of tensors, or a dict that has one under `state_dict`; entries that are no tensors are ignored. A tensor that
+/// stands alone has the empty name.
 pub(super) fn checkpoint(bytes: &[u8]) -> Result<Checkpoint, Fault> {
     let finished = pickle::run(bytes, Torch::new())?;
     let (heap, torch) = (&finished.heap, &finished.vocabulary);
     let content = |what: &str| Fault::Content(what.to_owned());
-    let outer = heap.dict(finished.value).ok_or_else(|| content("it holds no dict of tensors"))?;
-    // Of equal keys the last one counts, as in Python.
-    let nested = outer.iter().rev().find(|(key, _)| *key == Value::Text("state_dict"));
-    let entries = nested.and_then(|(_, value)| heap.dict(*value)).unwrap_or(outer);
     let mut named: BTreeMap<&str, &View> = BTreeMap::new();
+    let entries = if let Some(Made::Tensor(view)) = heap.made(finished.value) {
+        named.insert("", view);
+        &[]
+    } else {
+        let outer = heap.dict(finished.value).ok_or_else(|| content("it holds no dict of tensors"))?;
+        // Of equal keys the last one counts, as in Python.
+        let nested = outer.iter().rev().find(|(key, _)| *key == Value::Text("state_dict"));
+        nested.and_then(|(_, value)| heap.dict(*value)).unwrap_or(outer)
+    };
     for (key, value) in entries {
         match (key, heap.made(*value)) {
             (Value::Text(name), Some(Made::Tensor(view))) => {

@@ -214,6 +214,8 @@ mod tests {
         let matrices = TrialMatrices {
             n_layers: 1,
             matrices: vec![(MetricSpec::new(MetricName::Rsa), vec![1.0])],
+            nulls: Vec::new(),
+            layer_metrics: Vec::new(),
             undefined: BTreeMap::new(),
         };
         let outcomes = [

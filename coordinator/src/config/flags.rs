@@ -62,17 +62,34 @@ pub struct GridArgs {
     #[arg(long, value_name = "LAYER", num_args = 1.., value_delimiter = ',', allow_negative_numbers = true)]
     pub layers: Vec<String>,
 
-    /// CKA, RSA, JaccardSimilarity, DistanceCorrelation [default: all four]
+    /// Similarities of layers; `lsa-coordinator metrics` lists them [default: CKA, RSA, JaccardSimilarity,
+    /// DistanceCorrelation]
     #[arg(long, visible_alias = "metric", value_name = "METRIC", num_args = 1.., value_delimiter = ',')]
     pub metrics: Vec<String>,
+
+    /// Quantities of single layers, such as EffectiveRank; `lsa-coordinator metrics` lists them [default: none]
+    #[arg(long, visible_alias = "layer-metric", value_name = "METRIC", num_args = 1.., value_delimiter = ',')]
+    pub layer_metrics: Vec<String>,
 
     /// Texts drawn for a trial [default: min(3000, texts)]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub sample_size: Option<String>,
 
-    /// Monte Carlo trials [default: 5]
+    /// Monte Carlo trials, or auto: as many as it takes for intervals as narrow as --ci-half-width [default: 5]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub trials: Option<String>,
+
+    /// With --trials auto: how far the 95 % confidence interval of a cell may reach to either side [default: 0.01]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub ci_half_width: Option<String>,
+
+    /// With --trials auto: the most trials [default: 50]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_trials: Option<String>,
+
+    /// Also compare unrelated rows, and put every similarity on the scale from there to identical layers
+    #[arg(long)]
+    pub calibrate: bool,
 
     /// What the draws of the trials depend on [default: 42]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
@@ -123,6 +140,7 @@ impl GridArgs {
             ("--pooling", "grid.pooling", &self.pooling),
             ("--dataset", "grid.datasets", &self.dataset),
             ("--metrics", "similarity.metrics", &self.metrics),
+            ("--layer-metrics", "similarity.layer_metrics", &self.layer_metrics),
         ] {
             if !texts.is_empty() {
                 overlay.texts(flag, key, texts);
@@ -134,6 +152,8 @@ impl GridArgs {
             ("--max-length", "data.max_length", &self.max_length),
             ("--sample-size", "similarity.sample_size", &self.sample_size),
             ("--trials", "similarity.trials", &self.trials),
+            ("--ci-half-width", "similarity.ci_half_width", &self.ci_half_width),
+            ("--max-trials", "similarity.max_trials", &self.max_trials),
             ("--seed", "run.seed", &self.seed),
             ("--max-experiments", "run.max_experiments", &self.max_experiments),
         ] {
@@ -153,6 +173,9 @@ impl GridArgs {
             [] => {}
             [word] if word.parse::<i64>().is_err() => overlay.text("--layers", "extraction.layers", word),
             layers => overlay.numbers("--layers", "extraction.layers", layers),
+        }
+        if self.calibrate {
+            overlay.switch("--calibrate", "similarity.calibrate");
         }
         if self.save_embeddings {
             overlay.switch("--save-embeddings", "extraction.save_embeddings");

@@ -94,6 +94,8 @@ pub(super) fn merged(grid: Result<Grid, GridErrors>, mut faults: Vec<Fault>) -> 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use lsa_common::job::Trials;
+    use lsa_common::metric::{LayerMetricName, Number};
     use lsa_common::model::{Dtype, LayerChoice, Pooling};
 
     use super::*;
@@ -123,7 +125,7 @@ mod tests {
             (20_000, 256, 64)
         );
         assert_eq!(
-            (request.similarity.trials, request.similarity.seed, request.similarity.sample_size),
+            (request.similarity.trials.at_most(), request.similarity.seed, request.similarity.sample_size),
             (5, 42, None)
         );
         assert_eq!(request.similarity.metrics.len(), 4);
@@ -158,7 +160,7 @@ mod tests {
         assert!(request.extraction.save_embeddings);
         let similarity = &request.similarity;
         assert_eq!(
-            (similarity.metrics.len(), similarity.sample_size, similarity.trials, similarity.seed),
+            (similarity.metrics.len(), similarity.sample_size, similarity.trials.at_most(), similarity.seed),
             (2, Some(50), 2, 7)
         );
         assert!(grid.run.continue_on_error);
@@ -166,6 +168,14 @@ mod tests {
         let grid =
             parse("--model m --dataset file:t.txt --dry-run --layers every:2").expect("valid flags").grid;
         assert_eq!(grid.requests[0].extraction.layers, LayerChoice::Every(2));
+
+        let line = "--model m --dataset file:t.txt -o out --trials auto --ci-half-width 0.005 --max-trials 20 \
+                    --calibrate --layer-metrics EffectiveRank,NormMean";
+        let similarity = &parse(line).expect("valid flags").grid.requests[0].similarity;
+        let ci_half_width = Number::new(0.005).expect("finite");
+        assert_eq!(similarity.trials, Trials::Auto { ci_half_width, max_trials: 20 });
+        assert!(similarity.calibrate);
+        assert_eq!(similarity.layer_metrics, [LayerMetricName::EffectiveRank, LayerMetricName::NormMean]);
     }
 
     #[test]
@@ -218,15 +228,19 @@ mod tests {
         };
         let grid = run("-o out").expect("a valid file").grid;
         assert_eq!((grid.name.as_str(), grid.requests.len(), grid.is_list), ("my_grid", 2, true));
-        assert_eq!(grid.requests[0].similarity.trials, 9);
+        assert_eq!(grid.requests[0].similarity.trials.at_most(), 9);
         let grid = run("--model c --trials 3 -o out").expect("a valid file").grid;
-        assert_eq!((grid.requests.len(), grid.is_list, grid.requests[0].similarity.trials), (1, true, 3));
+        assert_eq!(
+            (grid.requests.len(), grid.is_list, grid.requests[0].similarity.trials.at_most()),
+            (1, true, 3)
+        );
 
         let text =
             format!("{text}[[experiment]]\nmodel = \"d\"\ndataset = \"file:t.txt\"\nsimilarity.trials = 4\n");
         std::fs::write(&path, text).expect("write the grid file");
-        let trials =
-            |grid: Grid| grid.requests.iter().map(|request| request.similarity.trials).collect::<Vec<_>>();
+        let trials = |grid: Grid| {
+            grid.requests.iter().map(|request| request.similarity.trials.at_most()).collect::<Vec<_>>()
+        };
         assert_eq!(trials(run("-o out").expect("a valid file").grid), [9, 9, 4]);
         assert_eq!(trials(run("--trials 3 -o out").expect("a valid file").grid), [3, 3, 3]);
         let message = run("--model c -o out").expect_err("which experiments are meant is not clear");

@@ -12,10 +12,12 @@ use lsa_common::store::{Store, StoreError};
 use tokio::sync::mpsc;
 
 use super::{JobEntry, Message};
+use crate::across::AcrossResult;
+use crate::across::group::groups;
 use crate::chain;
 use crate::commit::commit as commit_report;
 use crate::embeddings::{Embeddings, EmbeddingsError};
-use crate::export::parquet::SimilarityTable;
+use crate::export::parquet::{LayerMetricTable, SimilarityTable};
 use crate::export::summary::{ExperimentOutcome, ExperimentState, grid_search_summary};
 use crate::export::{self};
 use crate::identity::{Identity, now_rfc3339};
@@ -50,7 +52,7 @@ pub(crate) async fn survey(
     number: u64,
     runs: Vec<(JobId, u32)>,
     numeric_profile: String,
-    extraction_key: Option<Digest>,
+    rows_keys: Vec<Digest>,
 ) {
     if !context.identity.leads() {
         let message = NOT_LEADING.to_owned();
@@ -58,8 +60,7 @@ pub(crate) async fn survey(
         return;
     }
     let surveyed =
-        bucket::survey(&context.store, &context.identity, &work, &runs, &numeric_profile, extraction_key)
-            .await;
+        bucket::survey(&context.store, &context.identity, &work, &runs, &numeric_profile, &rows_keys).await;
     let event = match surveyed {
         Ok(survey) => Event::Surveyed { work: work.id, number, survey },
         Err(error) => {
@@ -129,6 +130,15 @@ pub(crate) async fn merge(context: Context, target: Target, experiment: usize, k
             context.tell(Message::Log { job: target.job.clone(), line }).await;
             MergeEnd::Damaged { trial }
         }
+        Err(WriteError::Result(ResultError::TooFew { trials })) => {
+            let name = &target.spec.experiments[experiment].name;
+            let line = format!(
+                "{name}: after {} trials the confidence intervals are wider than asked for; going on to {trials}",
+                keys.n_trials
+            );
+            context.tell(Message::Log { job: target.job.clone(), line }).await;
+            MergeEnd::TooFew { trials }
+        }
         Err(WriteError::Embeddings(EmbeddingsError::Damaged { shard, fault })) => {
             let line = format!("shard {shard} is damaged ({fault}); it is made again");
             context.tell(Message::Log { job: target.job.clone(), line }).await;
@@ -153,7 +163,7 @@ enum WriteError {
     Embeddings(#[from] EmbeddingsError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("cannot write similarities.parquet")]
+    #[error("cannot write a table of all results")]
     Table(#[from] export::parquet::TableError),
     #[error("drawing stopped")]
     Stopped(#[from] tokio::task::JoinError),
@@ -207,6 +217,16 @@ async fn write_experiment(
         target.output.write(&format!("{folder}{path}"), bytes).await?;
     }
     Ok(outcome)
+}
+
+/// Writes the files of a comparison across models, the summary last.
+async fn write_across(target: &Target, result: AcrossResult) -> Result<(), WriteError> {
+    let folder = format!("across/{}", result.name);
+    let files = tokio::task::spawn_blocking(move || export::across::files(&result)).await??;
+    for (path, bytes) in files {
+        target.output.write(&format!("{folder}/{path}"), bytes).await?;
+    }
+    Ok(())
 }
 
 /// A job whose experiments have all ended.
@@ -298,11 +318,23 @@ async fn write_job(context: &Context, end: &JobEnd) -> Result<(), WriteError> {
 
     if end.state != RunState::Cancelled {
         let mut table = SimilarityTable::begin(Vec::new())?;
+        let mut layers = LayerMetricTable::begin(Vec::new())?;
         for number in end.outcomes.keys() {
             let Some(keys) = end.merged.get(number) else { continue };
-            table.add(&result::load(&context.store, &target.job, spec, *number, keys).await?)?;
+            let result = result::load(&context.store, &target.job, spec, *number, keys).await?;
+            table.add(&result)?;
+            layers.add(&result)?;
+        }
+        for group in groups(spec, &end.merged) {
+            let keys = &end.merged[&group.experiments[0]];
+            let result = result::load_across(&context.store, spec, &group, keys).await?;
+            table.add_across(&result)?;
+            write_across(target, result).await?;
         }
         target.output.write("similarities.parquet", table.finish()?).await?;
+        if !layers.is_empty() {
+            target.output.write("layer_metrics.parquet", layers.finish()?).await?;
+        }
         if !spec.run.single {
             let summary = grid_search_summary(target.job.as_str(), &outcomes);
             target.output.write("grid_search_summary.json", summary.into_bytes()).await?;

@@ -1,4 +1,7 @@
-//! `similarities.parquet`: all experiments in long format, one row per cell, for data frames and SQL.
+//! All experiments in long format, for data frames and SQL: `similarities.parquet` has one row per cell, and
+//! `layer_metrics.parquet` one per layer and quantity.
+
+mod layers;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -10,10 +13,14 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use crate::merge::ExperimentResult;
+use crate::across::AcrossResult;
+use crate::merge::{Estimates, ExperimentResult};
 
-/// The columns. A cell that is undefined has null `mean` and `std`, and a reason; intervals are null until they
-/// are defined.
+pub use layers::LayerMetricTable;
+
+/// The columns. A cell that is undefined has null numbers, and a reason; bounds are null where no interval is defined.
+/// `null_mean` and `calibrated` are null without calibration; the first is not called `null`, which SQL has for
+/// another thing.
 const SCHEMA: &str = "message similarities {
     REQUIRED BYTE_ARRAY model_a (UTF8);
     REQUIRED INT32 layer_a;
@@ -26,16 +33,21 @@ const SCHEMA: &str = "message similarities {
     OPTIONAL DOUBLE std;
     OPTIONAL DOUBLE ci_low;
     OPTIONAL DOUBLE ci_high;
+    OPTIONAL DOUBLE null_mean;
+    OPTIONAL DOUBLE calibrated;
     REQUIRED INT32 trials;
     OPTIONAL BYTE_ARRAY reason (UTF8);
 }";
+
+/// Why a number is undefined where no layer of it is in every trial.
+const UNDEFINED: &str = "undefined in a trial";
 
 /// Rows held before they are written as a row group.
 const GROUP_ROWS: usize = 128 * 1024;
 
 /// Why the table cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("similarities.parquet could not be written")]
+#[error("a parquet table could not be written")]
 pub struct TableError(#[from] ParquetError);
 
 /// Writes the table, experiment by experiment; holds at most one experiment more than a row group.
@@ -44,30 +56,67 @@ pub struct SimilarityTable<W: Write + Send> {
     rows: Vec<Row>,
 }
 
-/// One cell of one metric of one experiment.
+/// One cell of one metric.
 struct Row {
-    model: ByteArray,
+    model_a: ByteArray,
     layer_a: i32,
+    model_b: ByteArray,
     layer_b: i32,
     pooling: ByteArray,
     dataset: ByteArray,
     metric: ByteArray,
-    mean: Option<f64>,
-    std: Option<f64>,
+    numbers: Numbers,
+    null: Option<f64>,
+    calibrated: Option<f64>,
     trials: i32,
     reason: Option<ByteArray>,
+}
+
+/// What trials say of one number; null where it is undefined.
+struct Numbers {
+    mean: Option<f64>,
+    std: Option<f64>,
+    ci_low: Option<f64>,
+    ci_high: Option<f64>,
+}
+
+impl Numbers {
+    fn of(estimates: &Estimates, place: usize) -> Self {
+        let Estimates { mean, std, ci_low, ci_high } = estimates;
+        Self {
+            mean: defined(mean[place]),
+            std: defined(std[place]),
+            ci_low: defined(ci_low[place]),
+            ci_high: defined(ci_high[place]),
+        }
+    }
+}
+
+fn defined(number: f64) -> Option<f64> {
+    Some(number).filter(|number| !number.is_nan())
+}
+
+fn int(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn count(trials: usize) -> i32 {
+    i32::try_from(trials).unwrap_or(i32::MAX)
+}
+
+fn begin<W: Write + Send>(output: W, schema: &str) -> Result<SerializedFileWriter<W>, ParquetError> {
+    let schema = parse_message_type(schema)?;
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_created_by(concat!("lsa ", env!("CARGO_PKG_VERSION")).to_owned())
+        .build();
+    SerializedFileWriter::new(output, Arc::new(schema), Arc::new(properties))
 }
 
 impl<W: Write + Send> SimilarityTable<W> {
     /// Begins the file.
     pub fn begin(output: W) -> Result<Self, TableError> {
-        let schema = parse_message_type(SCHEMA)?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_created_by(concat!("lsa ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
-        let writer = SerializedFileWriter::new(output, Arc::new(schema), Arc::new(properties))?;
-        Ok(Self { writer, rows: Vec::new() })
+        Ok(Self { writer: begin(output, SCHEMA)?, rows: Vec::new() })
     }
 
     /// Appends every cell of every metric of an experiment, in the order of its metrics, then row by row.
@@ -75,29 +124,70 @@ impl<W: Write + Send> SimilarityTable<W> {
         let model = ByteArray::from(result.metadata.model.as_str());
         let pooling = ByteArray::from(result.metadata.pooling.as_str());
         let dataset = ByteArray::from(result.metadata.dataset.as_str());
-        let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         for metric in &result.metrics {
             let name = ByteArray::from(metric.metric.name.as_str());
-            let trials = u32::try_from(metric.trials.len()).map_or(i32::MAX, int);
             let cells = result.layers.iter().flat_map(|a| result.layers.iter().map(move |b| (*a, *b)));
-            for ((layer_a, layer_b), (mean, std)) in cells.zip(metric.mean.iter().zip(&metric.std)) {
-                let reason = mean.is_nan().then(|| result.reason(layer_a, layer_b));
-                let reason = reason.map(|reason| reason.unwrap_or_else(|| "undefined in a trial".to_owned()));
+            for (place, (layer_a, layer_b)) in cells.enumerate() {
+                let numbers = Numbers::of(&metric.estimates, place);
+                let reason = numbers.mean.is_none().then(|| result.reason(layer_a, layer_b));
+                let reason = reason.map(|reason| reason.unwrap_or_else(|| UNDEFINED.to_owned()));
+                let calibration = metric.calibration.as_ref();
                 self.rows.push(Row {
-                    model: model.clone(),
+                    model_a: model.clone(),
                     layer_a: int(layer_a),
+                    model_b: model.clone(),
                     layer_b: int(layer_b),
                     pooling: pooling.clone(),
                     dataset: dataset.clone(),
                     metric: name.clone(),
-                    mean: Some(*mean).filter(|mean| !mean.is_nan()),
-                    std: Some(*std).filter(|std| !std.is_nan()),
-                    trials,
+                    numbers,
+                    null: calibration.and_then(|calibration| defined(calibration.null[place])),
+                    calibrated: calibration.and_then(|calibration| defined(calibration.calibrated[place])),
+                    trials: count(metric.trials.len()),
                     reason: reason.map(|reason| ByteArray::from(reason.as_str())),
                 });
             }
         }
         if self.rows.len() >= GROUP_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    /// Appends every cell of every pair of different models: both ways where the metric is not symmetric.
+    pub fn add_across(&mut self, result: &AcrossResult) -> Result<(), TableError> {
+        let pooling = ByteArray::from(result.metadata.pooling.as_str());
+        let dataset = ByteArray::from(result.metadata.dataset.as_str());
+        for metric in &result.metrics {
+            let name = ByteArray::from(metric.metric.name.as_str());
+            for (a, b) in result.pairs(metric) {
+                let pair = result.pair(metric, a, b);
+                let (a, b) = (&result.models[a], &result.models[b]);
+                let ids = [a, b].map(|model| ByteArray::from(model.id.as_str()));
+                let cells = a.places().flat_map(|row| b.places().map(move |column| (row, column)));
+                let calibration = pair.calibration.as_ref();
+                for (place, (row, column)) in cells.enumerate() {
+                    let numbers = Numbers::of(&pair.estimates, place);
+                    let reason = numbers.mean.is_none().then(|| result.reason(row, column));
+                    let reason = reason.map(|reason| reason.unwrap_or_else(|| UNDEFINED.to_owned()));
+                    self.rows.push(Row {
+                        model_a: ids[0].clone(),
+                        layer_a: int(a.layers[row - a.first]),
+                        model_b: ids[1].clone(),
+                        layer_b: int(b.layers[column - b.first]),
+                        pooling: pooling.clone(),
+                        dataset: dataset.clone(),
+                        metric: name.clone(),
+                        numbers,
+                        null: calibration.and_then(|c| defined(c.null[place])),
+                        calibrated: calibration.and_then(|c| defined(c.calibrated[place])),
+                        trials: count(pair.trials.len()),
+                        reason: reason.map(|reason| ByteArray::from(reason.as_str())),
+                    });
+                }
+            }
+            if self.rows.len() >= GROUP_ROWS {
+                self.flush()?;
+            }
+        }
+        Ok(())
     }
 
     /// Completes the file.
@@ -112,29 +202,31 @@ impl<W: Write + Send> SimilarityTable<W> {
         }
         let rows = std::mem::take(&mut self.rows);
         let mut group = self.writer.next_row_group()?;
-        column::<_, ByteArrayType>(&mut group, &rows, |row| Some(row.model.clone()))?;
-        column::<_, Int32Type>(&mut group, &rows, |row| Some(row.layer_a))?;
-        column::<_, ByteArrayType>(&mut group, &rows, |row| Some(row.model.clone()))?;
-        column::<_, Int32Type>(&mut group, &rows, |row| Some(row.layer_b))?;
-        column::<_, ByteArrayType>(&mut group, &rows, |row| Some(row.pooling.clone()))?;
-        column::<_, ByteArrayType>(&mut group, &rows, |row| Some(row.dataset.clone()))?;
-        column::<_, ByteArrayType>(&mut group, &rows, |row| Some(row.metric.clone()))?;
-        column::<_, DoubleType>(&mut group, &rows, |row| row.mean)?;
-        column::<_, DoubleType>(&mut group, &rows, |row| row.std)?;
-        column::<_, DoubleType>(&mut group, &rows, |_| None)?;
-        column::<_, DoubleType>(&mut group, &rows, |_| None)?;
-        column::<_, Int32Type>(&mut group, &rows, |row| Some(row.trials))?;
-        column::<_, ByteArrayType>(&mut group, &rows, |row| row.reason.clone())?;
+        column::<_, _, ByteArrayType>(&mut group, &rows, |row| Some(row.model_a.clone()))?;
+        column::<_, _, Int32Type>(&mut group, &rows, |row| Some(row.layer_a))?;
+        column::<_, _, ByteArrayType>(&mut group, &rows, |row| Some(row.model_b.clone()))?;
+        column::<_, _, Int32Type>(&mut group, &rows, |row| Some(row.layer_b))?;
+        column::<_, _, ByteArrayType>(&mut group, &rows, |row| Some(row.pooling.clone()))?;
+        column::<_, _, ByteArrayType>(&mut group, &rows, |row| Some(row.dataset.clone()))?;
+        column::<_, _, ByteArrayType>(&mut group, &rows, |row| Some(row.metric.clone()))?;
+        column::<_, _, DoubleType>(&mut group, &rows, |row| row.numbers.mean)?;
+        column::<_, _, DoubleType>(&mut group, &rows, |row| row.numbers.std)?;
+        column::<_, _, DoubleType>(&mut group, &rows, |row| row.numbers.ci_low)?;
+        column::<_, _, DoubleType>(&mut group, &rows, |row| row.numbers.ci_high)?;
+        column::<_, _, DoubleType>(&mut group, &rows, |row| row.null)?;
+        column::<_, _, DoubleType>(&mut group, &rows, |row| row.calibrated)?;
+        column::<_, _, Int32Type>(&mut group, &rows, |row| Some(row.trials))?;
+        column::<_, _, ByteArrayType>(&mut group, &rows, |row| row.reason.clone())?;
         group.close()?;
         Ok(())
     }
 }
 
 /// Writes the next column: the values that are there, and for each row whether it has one.
-fn column<W: Write + Send, T: DataType>(
+fn column<W: Write + Send, R, T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, W>,
-    rows: &[Row],
-    value: impl Fn(&Row) -> Option<T::T>,
+    rows: &[R],
+    value: impl Fn(&R) -> Option<T::T>,
 ) -> Result<(), ParquetError> {
     let cells: Vec<Option<T::T>> = rows.iter().map(value).collect();
     let present: Vec<i16> = cells.iter().map(|cell| i16::from(cell.is_some())).collect();
@@ -151,7 +243,7 @@ mod tests {
     use parquet::record::Field;
 
     use super::*;
-    use crate::export::samples::result;
+    use crate::export::samples::{calibrated, result};
 
     fn table(results: &[ExperimentResult]) -> Vec<u8> {
         let mut table = SimilarityTable::begin(Vec::new()).unwrap();
@@ -183,13 +275,27 @@ mod tests {
         assert_eq!(cell(5, "layer_b"), Field::Int(12));
         assert_eq!(cell(5, "metric"), Field::Str("CKA".to_owned()));
         assert_eq!(cell(5, "model_b"), Field::Str("bert-base-uncased".to_owned()));
-        assert_eq!(cell(5, "mean"), Field::Double(named.metrics[0].mean[5]));
-        assert_eq!(cell(5, "std"), Field::Double(named.metrics[0].std[5]));
+        assert_eq!(cell(5, "mean"), Field::Double(named.metrics[0].estimates.mean[5]));
+        assert_eq!(cell(5, "std"), Field::Double(named.metrics[0].estimates.std[5]));
         assert_eq!(cell(5, "trials"), Field::Int(3));
-        assert_eq!(cell(5, "ci_low"), Field::Null);
+        assert_eq!(cell(5, "ci_low"), Field::Double(named.metrics[0].estimates.ci_low[5]));
+        assert_eq!((cell(5, "null_mean"), cell(5, "calibrated")), (Field::Null, Field::Null));
         assert_eq!(cell(5, "reason"), Field::Null);
-        assert_eq!(cell(1, "mean"), Field::Null);
+        assert_eq!((cell(1, "mean"), cell(1, "ci_high")), (Field::Null, Field::Null));
         assert_eq!(cell(1, "reason"), Field::Str("layer 0: all rows are equal".to_owned()));
+    }
+
+    #[test]
+    fn calibration_has_columns_of_its_own() {
+        let result = calibrated(2);
+        let reader =
+            SerializedFileReader::new(bytes::Bytes::from(table(std::slice::from_ref(&result)))).unwrap();
+        let second = reader.get_row_iter(None).unwrap().nth(1).unwrap().unwrap();
+        let cell =
+            |name: &str| second.get_column_iter().find(|(column, _)| *column == name).map(|(_, f)| f.clone());
+        let calibration = result.metrics[0].calibration.as_ref().unwrap();
+        assert_eq!(cell("null_mean"), Some(Field::Double(calibration.null[1])));
+        assert_eq!(cell("calibrated"), Some(Field::Double(calibration.calibrated[1])));
     }
 
     #[test]

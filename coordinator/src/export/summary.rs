@@ -63,23 +63,26 @@ pub struct Headline {
     pub first_to_last: Option<f64>,
     /// The largest standard deviation over trials of any cell.
     pub std_max: Option<f64>,
+    /// How far the widest 95 % confidence interval of any cell reaches to either side of its mean.
+    pub ci_half_width_max: Option<f64>,
 }
 
 impl Headline {
     fn of(metric: &MetricResult) -> Self {
         let side = metric.n_layers as usize;
-        let value = |row: usize, column: usize| metric.mean[row * side + column];
+        let value = |row: usize, column: usize| metric.estimates.mean[row * side + column];
         let pairs = (0..side).flat_map(|row| (0..side).map(move |column| (row, column)));
         let off_diagonal =
             pairs.filter(|(row, column)| row != column).map(|(row, column)| value(row, column));
         let adjacent = (1..side).map(|row| value(row - 1, row));
         let first_to_last = (side > 1).then(|| value(0, side - 1));
-        let stds = metric.std.iter().copied().filter(|std| std.is_finite());
+        let stds = metric.estimates.std.iter().copied().filter(|std| std.is_finite());
         Self {
             mean_off_diagonal: defined_mean(off_diagonal),
             mean_adjacent: defined_mean(adjacent),
             first_to_last: first_to_last.filter(|value| value.is_finite()),
             std_max: stds.reduce(f64::max),
+            ci_half_width_max: metric.estimates.half_width_max(),
         }
     }
 }
@@ -124,18 +127,19 @@ mod tests {
     #[test]
     fn headlines_leave_out_what_is_undefined() {
         let mut result = result(3, false);
-        result.metrics[0].mean = vec![1.0, 0.5, 0.1, 0.5, 1.0, 0.9, 0.1, 0.9, 1.0];
+        result.metrics[0].estimates.mean = vec![1.0, 0.5, 0.1, 0.5, 1.0, 0.9, 0.1, 0.9, 1.0];
         let headline = Headline::of(&result.metrics[0]);
         assert_eq!(headline.mean_off_diagonal, Some(0.5));
         assert_eq!(headline.mean_adjacent, Some(0.7));
         assert_eq!(headline.first_to_last, Some(0.1));
 
         for cell in [0, 1, 2, 3, 6] {
-            result.metrics[0].mean[cell] = f64::NAN;
+            result.metrics[0].estimates.mean[cell] = f64::NAN;
         }
         let headline = Headline::of(&result.metrics[0]);
         assert_eq!(headline.mean_off_diagonal, Some(0.9));
         assert_eq!(headline.first_to_last, None);
+        assert!(headline.ci_half_width_max.is_some_and(|width| width > 0.0));
     }
 
     #[test]

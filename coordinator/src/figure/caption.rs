@@ -1,6 +1,6 @@
 //! The lines above and below a drawing, broken to its width.
 
-use super::Figure;
+use super::Caption;
 use super::font;
 use super::svg::{GREY, INK, Sheet, Style};
 
@@ -21,11 +21,11 @@ pub(super) struct Block {
 
 impl Block {
     /// The title: what is shown, of what, and how it was made.
-    pub fn title(figure: &Figure, method: &str, width: f64) -> Self {
+    pub fn title(caption: &Caption, method: &str, width: f64) -> Self {
         let mut block = Self { lines: Vec::new() };
-        block.push(&figure.heading, 18.0, INK, width);
-        block.push(&figure.subject, 13.0, INK, width);
-        let details = [figure.detail.as_str(), method];
+        block.push(&caption.heading, 18.0, INK, width);
+        block.push(&caption.subject, 13.0, INK, width);
+        let details = [caption.detail.as_str(), method];
         let details: Vec<&str> = details.into_iter().filter(|detail| !detail.is_empty()).collect();
         block.push(&details.join(" · "), SMALL, GREY, width);
         block

@@ -1,6 +1,6 @@
 //! From a number to a colour, and the range of numbers that the colours span.
 
-use lsa_common::metric::MetricName;
+use super::scale::Scale;
 
 /// How far a value may lie outside its metric's range by rounding alone.
 pub(super) const ROUNDING: f64 = 1e-6;
@@ -61,20 +61,27 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// The range for `values` of the metric of that name; NaN and infinities do not count.
+    /// The range for `values` on a scale; NaN and infinities do not count.
     ///
-    /// [0, 1] for the metrics that live there, so that figures can be compared. A metric that may be negative (RSA) has the same
-    /// unless a value is negative, then [-1, 1]. Any other metric, and values outside their metric's range, span
-    /// what the data span.
-    pub fn of(metric: &str, values: &[f64]) -> Self {
+    /// Similarities: [0, 1] for the metrics that live there, so that figures can be compared. A metric that may be negative (RSA) has
+    /// the same unless a value is negative, then [-1, 1]. Values outside their metric's range span what the data span.
+    /// Distances: from 0 to the largest. Calibrated values: [0, 1], and further down where the data go.
+    pub fn of(scale: &Scale, values: &[f64]) -> Self {
         let finite = || values.iter().copied().filter(|value| value.is_finite());
         let smallest = finite().fold(f64::INFINITY, f64::min);
         let largest = finite().fold(f64::NEG_INFINITY, f64::max);
+        if !scale.larger_is_more_similar && smallest >= -ROUNDING {
+            // All alike: any scale would do.
+            let high = if largest > 0.0 { largest } else { 1.0 };
+            return Self { low: 0.0, high, fixed: false };
+        }
         if smallest >= -ROUNDING && largest <= 1.0 + ROUNDING || smallest > largest {
             return Self { low: 0.0, high: 1.0, fixed: true };
         }
-        let correlation = MetricName::parse(metric).is_none_or(|name| name.info().range.0 < 0.0);
-        if correlation && smallest >= -1.0 - ROUNDING && largest <= 1.0 + ROUNDING {
+        if scale.is_calibrated && largest <= 1.0 + ROUNDING {
+            return Self { low: smallest, high: 1.0, fixed: false };
+        }
+        if scale.may_be_negative && smallest >= -1.0 - ROUNDING && largest <= 1.0 + ROUNDING {
             return Self { low: -1.0, high: 1.0, fixed: true };
         }
         // Equal values still need a scale that is not a point.
@@ -141,7 +148,7 @@ mod tests {
     #[test]
     fn ranges() {
         let check = |metric: &str, values: &[f64], low: f64, high: f64| {
-            let range = Range::of(metric, values);
+            let range = Range::of(&Scale::of(metric), values);
             assert_eq!((range.low, range.high), (low, high), "{metric} {values:?}");
         };
         check("CKA", &[0.8, 1.0], 0.0, 1.0);
@@ -152,6 +159,12 @@ mod tests {
         check("RSA", &[-0.1, 1.0], -1.0, 1.0);
         check("Procrustes", &[3.0, f64::INFINITY, 7.0], 3.0, 7.0);
         check("Procrustes", &[3.0], 3.0, 6.0);
+        check("MagnitudeDifference", &[3.0, 7.0], 0.0, 7.0);
+        check("MagnitudeDifference", &[0.0, 1e-4], 0.0, 1e-4);
+        check("MagnitudeDifference", &[0.0, f64::NAN], 0.0, 1.0);
+        check("MagnitudeDifference", &[f64::NAN], 0.0, 1.0);
+        let calibrated = Range::of(&Scale::calibrated("CKA"), &[-0.02, 1.0]);
+        assert_eq!((calibrated.low, calibrated.high), (-0.02, 1.0));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The dendrogram: which layers are alike, and how alike groups of them are.
 //!
-//! Average linkage (UPGMA, Sokal and Michener 1958) on the distances 1 - similarity. Of the two branches of a merge
+//! Average linkage (UPGMA, Sokal and Michener 1958) on the distances: 1 - similarity, or the metric itself where it is
+//! a distance. Of the two branches of a merge
 //! the one with the lower layer comes first, so the leaves stay as near to layer order as the tree allows.
 
 use kodama::{Method, linkage};
 
 use super::Figure;
 use super::caption::{Block, MARGIN, SMALL};
-use super::color::{ROUNDING, Range};
+use super::color::Range;
 use super::font;
 use super::svg::{Anchor, GREY, INK, PALE, Sheet, Style, short};
 
@@ -24,17 +25,18 @@ const BRANCH: &str = "#31688e";
 
 /// The dendrogram as SVG text; where there is nothing to cluster, a sheet that says why.
 pub(super) fn draw(figure: &Figure) -> String {
-    let metric = figure.metric;
-    let outside = |value: &&f64| value.is_finite() && value.abs() > 1.0 + ROUNDING;
+    let scale = &figure.scale;
+    let outside = |value: &&f64| value.is_finite() && !scale.has_distance(**value);
     if let Some(value) = figure.values.iter().find(outside) {
-        let why = format!("{metric} has the value {}, so 1 - {metric} is not a distance.", short(*value));
+        let (quantity, distance) = (&scale.quantity, scale.distance_name());
+        let why = format!("{quantity} has the value {}, so {distance} is not a distance.", short(*value));
         return draw_nothing(figure, &[], &why);
     }
     let (kept, left_out) = defined_block(figure);
     match kept.as_slice() {
         [] => draw_nothing(figure, &left_out, "no layer has defined similarities."),
         [only] => {
-            let why = format!("only layer {} has defined similarities.", figure.layers[*only]);
+            let why = format!("only layer {} has defined similarities.", figure.rows.labels[*only]);
             draw_nothing(figure, &left_out, &why)
         }
         _ => draw_tree(figure, &kept, &left_out, &Tree::of(figure, &kept)),
@@ -45,7 +47,7 @@ pub(super) fn draw(figure: &Figure) -> String {
 ///
 /// Drops the layer with the most undefined cells until none is left; of two alike, the lower one.
 fn defined_block(figure: &Figure) -> (Vec<usize>, Vec<usize>) {
-    let side = figure.side();
+    let side = figure.rows.len();
     let missing = |a: usize, b: usize| !figure.value(a, b).is_finite() || !figure.value(b, a).is_finite();
     let mut kept: Vec<usize> = (0..side).collect();
     let mut left_out = Vec::new();
@@ -77,10 +79,10 @@ impl Tree {
     /// Clusters the layers at the places `kept`, whose similarities are all finite.
     fn of(figure: &Figure, kept: &[usize]) -> Self {
         let n = kept.len();
-        // A matrix of one model is symmetric; a file from elsewhere may not be, to the last bits.
+        // Some metrics have a direction; a file from elsewhere may not be symmetric to the last bits.
         let distance = |a: usize, b: usize| {
-            let similarity = (figure.value(kept[a], kept[b]) + figure.value(kept[b], kept[a])) / 2.0;
-            (1.0 - similarity).max(0.0)
+            let both = f64::midpoint(figure.value(kept[a], kept[b]), figure.value(kept[b], kept[a]));
+            figure.scale.distance(both)
         };
         let mut condensed: Vec<f64> =
             (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))).map(|(a, b)| distance(a, b)).collect();
@@ -120,20 +122,26 @@ impl Tree {
 fn draw_tree(figure: &Figure, kept: &[usize], left_out: &[usize], tree: &Tree) -> String {
     let n = tree.leaves.len();
     let gap = (TREE_WIDTH_WANTED / n as f64).floor().clamp(GAP_MIN, GAP_MAX);
-    let axis = format!("1 - {}", figure.metric);
+    let axis = figure.scale.distance_name();
+    let directions = if figure.scale.symmetric { "" } else { ", mean of both directions" };
     // All layers equal: any height would do.
     let height = if tree.height() > 0.0 { tree.height() } else { 1.0 };
     let range = Range { low: 0.0, high: height * 1.04, fixed: false };
     let ticks = range.ticks(6);
     let tick_width = ticks.iter().map(|(_, text)| font::width(text, SMALL)).fold(0.0, f64::max);
-    let labels: Vec<String> = tree.leaves.iter().map(|leaf| figure.layers[kept[*leaf]].to_string()).collect();
+    let labels: Vec<String> =
+        tree.leaves.iter().map(|leaf| figure.rows.labels[kept[*leaf]].clone()).collect();
     let label_width = labels.iter().map(|label| font::width(label, SMALL)).fold(0.0, f64::max);
     let upright = label_width + 4.0 > gap;
 
     let left = MARGIN + SMALL * 1.6 + tick_width + 10.0;
     let plot = gap * n as f64;
     let width = (left + plot + MARGIN).max(WIDTH_MIN);
-    let title = Block::title(figure, &format!("average linkage on {axis}"), width - 2.0 * MARGIN);
+    let title = Block::title(
+        &figure.caption,
+        &format!("average linkage on {axis}{directions}"),
+        width - 2.0 * MARGIN,
+    );
     let notes = Block::notes(&left_out_notes(figure, left_out), width - 2.0 * MARGIN);
     let top = MARGIN + title.height() + 14.0;
 
@@ -174,7 +182,7 @@ fn draw_tree(figure: &Figure, kept: &[usize], left_out: &[usize], tree: &Tree) -
 /// A sheet with title and reason alone.
 fn draw_nothing(figure: &Figure, left_out: &[usize], why: &str) -> String {
     let width = WIDTH_MIN - 2.0 * MARGIN;
-    let title = Block::title(figure, "", width);
+    let title = Block::title(&figure.caption, "", width);
     let message = Block::notes(&[format!("Nothing to cluster: {why}")], width);
     let notes = Block::notes(&left_out_notes(figure, left_out), width);
     let top = MARGIN + title.height() + 14.0;
@@ -187,11 +195,16 @@ fn draw_nothing(figure: &Figure, left_out: &[usize], why: &str) -> String {
 }
 
 fn left_out_notes(figure: &Figure, left_out: &[usize]) -> Vec<String> {
-    figure.reasons(left_out).into_iter().map(|reason| format!("Left out as undefined: {reason}")).collect()
+    figure
+        .rows
+        .reasons(left_out)
+        .into_iter()
+        .map(|reason| format!("Left out as undefined: {reason}"))
+        .collect()
 }
 
 fn name(figure: &Figure) -> String {
-    format!("{} dendrogram: {}", figure.heading, figure.subject)
+    format!("{} dendrogram: {}", figure.caption.heading, figure.caption.subject)
 }
 
 #[cfg(test)]
@@ -222,6 +235,26 @@ mod tests {
         assert!(heights.iter().zip([0.1, 0.2, 0.65]).all(|(a, b)| near(*a, b)), "{heights:?}");
         let (left, right, _) = tree.merges[2];
         assert_eq!((left[0], right[0]), (0.5, 2.5));
+    }
+
+    #[test]
+    fn distances_are_taken_as_they_are() {
+        let metadata = Metadata::default();
+        let values = [0.0, 3.0, 9.0, 3.0, 0.0, 7.0, 9.0, 7.0, 0.0];
+        let far = Figure::new("MagnitudeDifference", &values, 3, &metadata, "x").unwrap();
+        assert_eq!(Tree::of(&far, &[0, 1, 2]).height(), 8.0);
+        let svg = draw(&far);
+        assert!(svg.contains("average linkage on MagnitudeDifference") && !svg.contains("1 - "), "{svg}");
+    }
+
+    #[test]
+    fn both_directions_count_half() {
+        let metadata = Metadata::default();
+        let values = [1.0, 0.5, 0.25, 1.0];
+        let directed = Figure::new("PWCCA", &values, 2, &metadata, "x").unwrap();
+        assert_eq!(Tree::of(&directed, &[0, 1]).height(), 0.625);
+        assert!(draw(&directed).contains("mean of both directions"));
+        assert!(!draw(&figure(&values, 2, &metadata)).contains("directions"));
     }
 
     #[test]

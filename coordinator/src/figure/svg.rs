@@ -89,6 +89,19 @@ impl Sheet {
         ));
     }
 
+    /// The filled area inside `points`.
+    pub fn area(&mut self, points: &[(f64, f64)], fill: &str) {
+        let points: Vec<String> = points.iter().map(|(x, y)| format!("{},{}", num(*x), num(*y))).collect();
+        let points = points.join(" ");
+        self.push(format_args!(r#"<polygon points="{points}" fill="{fill}"/>"#));
+    }
+
+    /// A filled circle.
+    pub fn dot(&mut self, x: f64, y: f64, radius: f64, fill: &str) {
+        let (x, y, radius) = (num(x), num(y), num(radius));
+        self.push(format_args!(r#"<circle cx="{x}" cy="{y}" r="{radius}" fill="{fill}"/>"#));
+    }
+
     /// A line of text whose baseline passes through the point.
     pub fn text(&mut self, x: f64, y: f64, text: &str, style: Style) {
         let (x, y) = (num(x), num(y));

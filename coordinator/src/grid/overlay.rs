@@ -19,7 +19,7 @@ impl Overlay {
         self.add(flag, key, Value::Text(text.to_owned()));
     }
 
-    /// A flag whose value should be a whole number; what is none is a fault that the validator tells.
+    /// A flag whose value should be a number; what is none is a fault that the validator tells.
     pub fn number(&mut self, flag: &str, key: &str, text: &str) {
         self.add(flag, key, number(text));
     }
@@ -76,7 +76,9 @@ impl Overlay {
 }
 
 fn number(text: &str) -> Value {
-    text.parse().map_or_else(|_| Value::Text(text.to_owned()), Value::Int)
+    let float = || text.parse().ok().filter(|value: &f64| value.is_finite()).map(Value::Float);
+    let whole = text.parse().ok().map(Value::Int);
+    whole.or_else(float).unwrap_or_else(|| Value::Text(text.to_owned()))
 }
 
 /// Plain words between dots, few enough that the tree stays shallow.

@@ -1,10 +1,12 @@
-//! The schema of a grid file: which keys there are, what they may hold, what is not available yet.
+//! The schema of a grid file: which keys there are, and what they may hold.
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::ops::RangeInclusive;
 
 use lsa_common::dataset::DatasetName;
-use lsa_common::metric::{K_DEFAULT, MetricName, MetricSpec};
+use lsa_common::job::{Compare, Trials};
+use lsa_common::metric::{Inner, K_DEFAULT, LayerMetricName, MetricName, MetricSpec, Number};
 use lsa_common::mirror::MirrorMode;
 use lsa_common::model::{Dtype, LayerChoice, Pooling};
 
@@ -31,8 +33,16 @@ const DATA: &[&str] = &[
     "decompressed_bytes_max",
 ];
 const EXTRACTION: &[&str] = &["batch_size", "dtype", "layers", "save_embeddings"];
-const SIMILARITY: &[&str] =
-    &["metrics", "sample_size", "trials", "ci_half_width", "max_trials", "compare", "calibrate"];
+const SIMILARITY: &[&str] = &[
+    "metrics",
+    "layer_metrics",
+    "sample_size",
+    "trials",
+    "ci_half_width",
+    "max_trials",
+    "compare",
+    "calibrate",
+];
 const RUN: &[&str] = &["seed", "continue_on_error", "max_attempts", "priority", "max_experiments", "mirror"];
 const EXPERIMENT: &[&str] = &["model", "pooling", "dataset", "data", "extraction", "similarity", "run"];
 
@@ -55,6 +65,7 @@ pub(super) struct Settings {
     pub(super) extraction: ExtractionSettings,
     pub(super) similarity: SimilaritySettings,
     sample_size_place: Option<Place>,
+    compare_place: Option<Place>,
 }
 
 /// An entry of `[[experiment]]`.
@@ -218,6 +229,9 @@ fn apply(table: &Table<'_>, prefix: &str, settings: &mut Settings, faults: &mut 
         if let Some(node) = table.node("sample_size") {
             settings.sample_size_place = Some(node.place.clone());
         }
+        if let Some(node) = table.node("compare") {
+            settings.compare_place = Some(node.place.clone());
+        }
     }
 }
 
@@ -276,70 +290,67 @@ fn apply_similarity(table: &Table<'_>, similarity: &mut SimilaritySettings, faul
             similarity.metrics = unique;
         }
     }
+    if table.node("layer_metrics").is_some() {
+        similarity.layer_metrics.clear();
+        for Named { value, .. } in named(table, "layer_metrics", faults, layer_metric) {
+            if !similarity.layer_metrics.contains(&value) {
+                similarity.layer_metrics.push(value);
+            }
+        }
+    }
     if let Some(size) = table.whole("sample_size", U32, faults) {
         similarity.sample_size = Some(size);
     }
-    if let Some(Node { value: Value::Text(text), place }) = table.node("trials")
-        && text == "auto"
-    {
-        let name = table.name("trials");
-        faults.add(
-            Some(place),
-            format!("{name} = \"auto\" is not available yet; use a number of trials, such as 5"),
-        );
-    } else {
-        replace(&mut similarity.trials, table.whole("trials", 1..=100_000, faults));
-    }
-    // These two speak only where trials is "auto"; they are checked so that a file that names them stays valid.
-    let _: Option<u32> = table.whole("max_trials", 1..=100_000, faults);
-    if let Some(node) = table.node("ci_half_width") {
-        let positive = match node.value {
-            Value::Float(width) => width > 0.0 && width <= 1.0,
-            Value::Int(width) => width == 1,
-            _ => false,
-        };
-        if !positive {
-            let message = format!(
-                "{} must be a number above 0 and at most 1, got {}",
-                table.name("ci_half_width"),
-                node.value.kind()
-            );
-            faults.add(Some(&node.place), message);
-        }
-    }
-    refine(table, "compare", &["within"], &["across"], ("comparisons across models", "\"within\""), faults);
-    if table.boolean("calibrate", faults) == Some(true) {
-        let place = table.node("calibrate").map(|node| &node.place);
-        faults.add(place, format!("{} = true is not available yet; use false", table.name("calibrate")));
-    }
+    let asked = trials(table, similarity.trials, faults);
+    replace(&mut similarity.trials, asked);
+    let compare = table.choice("compare", &Compare::ALL.map(Compare::as_str), faults);
+    replace(&mut similarity.compare, compare.and_then(Compare::parse));
+    replace(&mut similarity.calibrate, table.boolean("calibrate", faults));
 }
 
-/// One of `names`; one of `later` is known but not available yet.
-fn refine<'t>(
-    table: &Table<'t>,
-    key: &str,
-    names: &[&str],
-    later: &[&str],
-    (what, instead): (&str, &str),
-    faults: &mut Faults,
-) -> Option<&'t str> {
-    let node = table.node(key)?;
-    if let Value::Text(text) = &node.value
-        && later.contains(&text.as_str())
-    {
-        let name = table.name(key);
-        faults.add(
-            Some(&node.place),
-            format!("{name} = {text:?} is not available yet ({what}); use {instead}"),
-        );
-        return None;
+/// The trials asked for: a number, or "auto" with what says when there are enough; `base` is what holds otherwise.
+fn trials(table: &Table<'_>, base: Trials, faults: &mut Faults) -> Option<Trials> {
+    const TRIALS: RangeInclusive<i128> = 1..=100_000;
+    /// Half as wide as the differences between layers that figures show.
+    const CI_HALF_WIDTH: f64 = 0.01;
+    const MAX_TRIALS: u32 = 50;
+    // These two speak only where trials is "auto"; they are checked so that a file that names them stays valid.
+    let max_trials = table.whole("max_trials", 2..=100_000, faults);
+    let ci_half_width =
+        table.number("ci_half_width", "above 0 and at most 1", |width| width > 0.0 && width <= 1.0, faults);
+    let (usual_width, usual_max) = match base {
+        Trials::Auto { ci_half_width, max_trials } => (Some(ci_half_width), max_trials),
+        Trials::Fixed(_) => (Number::new(CI_HALF_WIDTH), MAX_TRIALS),
+    };
+    let auto = Trials::Auto {
+        ci_half_width: ci_half_width.or(usual_width)?,
+        max_trials: max_trials.unwrap_or(usual_max),
+    };
+    match table.node("trials").map(|node| (&node.value, &node.place)) {
+        Some((Value::Text(text), _)) if text == "auto" => Some(auto),
+        Some((Value::Text(text), place)) => {
+            let hint = suggest::hint(text, ["auto"]);
+            let message = format!(
+                "{} must be \"auto\" or a whole number from 1 to 100000, got {}{hint}",
+                table.name("trials"),
+                shown(text)
+            );
+            faults.add(Some(place), message);
+            None
+        }
+        None if matches!(base, Trials::Auto { .. }) => Some(auto),
+        _ => table.whole("trials", TRIALS, faults).map(Trials::Fixed),
     }
-    table.choice(key, names, faults)
 }
 
 impl Settings {
     /// What the values say about each other.
     fn check(&self, faults: &mut Faults) {
+        if self.similarity.compare == Compare::Across && self.data.skip_empty_texts {
+            let message = "similarity.compare = \"across\" needs the same rows of every model, but data.empty_texts = \
+                           \"skip\" may leave out others in each; use \"error\"";
+            faults.add(self.compare_place.as_ref(), message.to_owned());
+        }
         let Some(sample_size) = self.similarity.sample_size else {
             return;
         };
@@ -349,6 +360,13 @@ impl Settings {
             let message = format!(
                 "similarity.sample_size = {sample_size} is larger than data.num_samples = {num_samples}; \
                  lower the one or raise the other"
+            );
+            faults.add(place, message);
+        }
+        if sample_size == num_samples && matches!(self.similarity.trials, Trials::Auto { .. }) {
+            let message = format!(
+                "similarity.trials = \"auto\" needs draws that differ, but similarity.sample_size = {sample_size} is all \
+                 of data.num_samples; lower it, or take trials = 1"
             );
             faults.add(place, message);
         }
@@ -448,23 +466,48 @@ fn dataset(key: &str, node: &Node, faults: &mut Faults) -> Option<DatasetName> {
 }
 
 fn metric(key: &str, node: &Node, faults: &mut Faults) -> Option<MetricSpec> {
-    if let Value::Table(_) = node.value {
-        let table = Table::open(node, key, &["name", "k"], faults)?;
-        if table.node("name").is_none() {
-            faults.add(Some(&node.place), format!("{key}: the metric's name is missing; add name = \"…\""));
-        }
-        let mut spec = MetricSpec::new(metric_name(&table.name("name"), table.node("name")?, faults)?);
-        // A neighbourhood of a million would be the whole sample.
-        let k = table.whole("k", 1..=1_000_000, faults);
-        match (table.node("k"), spec.k.is_some()) {
-            (Some(k), false) => {
-                faults.add(Some(&k.place), format!("{key}: {} has no parameter k; remove it", spec.name));
-            }
-            _ => spec.k = spec.k.map(|default| k.unwrap_or(default)),
-        }
-        return Some(spec);
+    let Value::Table(_) = node.value else {
+        return Some(MetricSpec::new(metric_name(key, node, faults)?));
+    };
+    const PARAMETERS: [&str; 6] = ["name", "k", "inner", "sigma", "batch_size", "variance"];
+    let table = Table::open(node, key, &PARAMETERS, faults)?;
+    if table.node("name").is_none() {
+        faults.add(Some(&node.place), format!("{key}: the metric's name is missing; add name = \"…\""));
     }
-    Some(MetricSpec::new(metric_name(key, node, faults)?))
+    let mut spec = MetricSpec::new(metric_name(&table.name("name"), table.node("name")?, faults)?);
+    // A neighbourhood or a batch of a million would be the whole sample.
+    let k = table.whole("k", 1..=1_000_000, faults);
+    let batch_size = table.whole("batch_size", 4..=1_000_000, faults);
+    let inner = table.choice("inner", &Inner::ALL.map(Inner::as_str), faults).and_then(Inner::parse);
+    let sigma = table.number("sigma", "above 0", |sigma| sigma > 0.0, faults);
+    let share = |variance| variance > 0.0 && variance <= 1.0;
+    let variance = table.number("variance", "above 0 and at most 1", share, faults);
+    for parameter in &PARAMETERS[1..] {
+        let known = spec.name.info().parameters.iter().any(|known| known.as_str() == *parameter);
+        if let (Some(other), false) = (table.node(parameter), known) {
+            let message = format!("{key}: {} has no parameter {parameter}; remove it", spec.name);
+            faults.add(Some(&other.place), message);
+        }
+    }
+    spec.k = spec.k.map(|default| k.unwrap_or(default));
+    spec.inner = spec.inner.map(|default| inner.unwrap_or(default));
+    spec.sigma = spec.sigma.map(|default| sigma.unwrap_or(default));
+    spec.batch_size = spec.batch_size.map(|default| batch_size.unwrap_or(default));
+    spec.variance = spec.variance.map(|default| variance.unwrap_or(default));
+    Some(spec)
+}
+
+fn layer_metric(key: &str, node: &Node, faults: &mut Faults) -> Option<LayerMetricName> {
+    let text = expect_text(key, node, "a layer metric such as \"EffectiveRank\"", faults)?;
+    let known = LayerMetricName::ALL.map(LayerMetricName::as_str);
+    let name = LayerMetricName::parse(text);
+    if name.is_none() {
+        let hint = suggest::hint(text, known);
+        let message =
+            format!("{key}: unknown layer metric {}; known are {}{hint}", shown(text), one_of(&known));
+        faults.add(Some(&node.place), message);
+    }
+    name
 }
 
 fn metric_name(key: &str, node: &Node, faults: &mut Faults) -> Option<MetricName> {

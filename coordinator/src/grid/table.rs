@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use super::fault::{Faults, Place, shown};
 use super::schema::belongs;
 use super::tree::{Entry, Node, Value};
+use lsa_common::metric::Number;
 use lsa_common::suggest;
 
 /// A table with the keys that it may have.
@@ -68,6 +69,28 @@ impl<'t> Table<'t> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.refuse(key, node, &expected, faults);
         None
+    }
+
+    /// A number for which `holds`, as `expected` says.
+    pub(super) fn number(
+        &self,
+        key: &str,
+        expected: &str,
+        holds: impl Fn(f64) -> bool,
+        faults: &mut Faults,
+    ) -> Option<Number> {
+        let node = self.node(key)?;
+        let value = match node.value {
+            Value::Float(value) => Some(value),
+            // A whole number where any number will do; the large ones are refused anyway.
+            Value::Int(value) => i32::try_from(value).ok().map(f64::from),
+            _ => None,
+        };
+        let number = value.filter(|value| holds(*value)).and_then(Number::new);
+        if number.is_none() {
+            self.refuse(key, node, &format!("a number {expected}"), faults);
+        }
+        number
     }
 
     /// `true` or `false`.

@@ -1,6 +1,6 @@
 //! Grid files as users write them: what they give, and every fault they can have.
 
-use lsa_common::metric::{MetricName, MetricSpec};
+use lsa_common::metric::{MetricName, MetricSpec, Number};
 use lsa_common::model::{Dtype, LayerChoice, Pooling};
 
 use super::*;
@@ -96,7 +96,13 @@ fn every_setting_is_read() {
     let metrics = vec![MetricSpec::new(MetricName::Cka), jaccard];
     assert_eq!(
         first.similarity,
-        SimilaritySettings { metrics, sample_size: Some(2000), trials: 7, seed: 43 }
+        SimilaritySettings {
+            metrics,
+            sample_size: Some(2000),
+            trials: Trials::Fixed(7),
+            seed: 43,
+            ..SimilaritySettings::default()
+        }
     );
     assert_eq!(first.place, Some(Place::File { line: 4, column: 13 }));
     assert_eq!(first.name, "bert_base_uncased_mean_c4");
@@ -110,7 +116,7 @@ fn every_setting_is_read() {
     assert_eq!((last.name.as_str(), last.pooling), ("bge_large_en_v1_5_mean_c4", Pooling::Mean));
     assert_eq!(last.data, DataSettings { num_samples: 3000, ..data });
     assert_eq!(last.extraction, ExtractionSettings { dtype: Dtype::Float16, ..extraction });
-    assert_eq!((last.similarity.seed, last.similarity.trials), (1, 7));
+    assert_eq!((last.similarity.seed, last.similarity.trials), (1, Trials::Fixed(7)));
 }
 
 #[test]
@@ -164,8 +170,12 @@ fn faults_of_settings() {
     check("[similarity]\ntrials = \"5\"", "a whole number from 1 to 100000, got \"5\"");
     check("[similarity]\ntrials = 2.5", "got 2.5");
     check(
-        "[similarity]\ntrials = \"auto\"",
-        "similarity.trials = \"auto\" is not available yet; use a number",
+        "[similarity]\ntrials = \"atuo\"",
+        "g.toml:5:10: similarity.trials must be \"auto\" or a whole number from 1 to 100000, got \"atuo\"; did you mean \"auto\"?",
+    );
+    check(
+        "[similarity]\ntrials = \"auto\"\nsample_size = 20000",
+        "g.toml:6:15: similarity.trials = \"auto\" needs draws that differ, but similarity.sample_size = 20000 is all",
     );
     check("[similarity]\nsample_size = 0", "similarity.sample_size must be a whole number from 1");
     check(
@@ -178,7 +188,7 @@ fn faults_of_settings() {
     );
     check(
         "[similarity]\nmetrics = [\"CCA\"]",
-        "g.toml:5:12: similarity.metrics: unknown metric \"CCA\"; known are \"CKA\", \"RSA\", \"JaccardSimilarity\", \"DistanceCorrelation\", \"DebiasedCKA\", \"MutualKNN\" or \"RankSimilarity\"; did you mean \"CKA\"?",
+        "g.toml:5:12: similarity.metrics: unknown metric \"CCA\"; known are \"CKA\", \"RSA\", \"JaccardSimilarity\", \"DistanceCorrelation\", ",
     );
     check("[similarity]\nmetrics = []", "similarity.metrics is empty; name at least one");
     check(
@@ -192,11 +202,12 @@ fn faults_of_settings() {
     check("[similarity]\nmetrics = [{name = \"CKA\", k = 3}]", "CKA has no parameter k");
     check("[similarity]\nmetrics = [{k = 3}]", "the metric's name is missing");
     check("[similarity]\nmetrics = [3]", "similarity.metrics must be a metric such as \"CKA\"");
-    check("[similarity]\ncompare = \"across\"", "similarity.compare = \"across\" is not available yet");
-    check("[similarity]\ncompare = \"withn\"", "must be \"within\", got \"withn\"; did you mean \"within\"?");
-    check("[similarity]\ncalibrate = true", "similarity.calibrate = true is not available yet; use false");
+    check("[similarity]\ncompare = \"withn\"", "got \"withn\"; did you mean \"within\"?");
+    check("[similarity]\ncalibrate = 1", "similarity.calibrate must be true or false, got 1");
+    check("[similarity]\nlayer_metrics = [\"Anisotropi\"]", "did you mean \"Anisotropy\"?");
+    check("[similarity]\nlayer_metrics = [\"NormMean\", \"normmean\"]", "names \"normmean\" twice");
     check("[similarity]\nci_half_width = 0", "similarity.ci_half_width must be a number above 0");
-    check("[similarity]\nmax_trials = 0", "similarity.max_trials must be");
+    check("[similarity]\nmax_trials = 1", "similarity.max_trials must be a whole number from 2");
     check("[data]\nnum_samples = 0", "data.num_samples must be a whole number from 1");
     check("[data]\nmax_length = 0", "data.max_length must be a whole number from 1");
     check(
@@ -218,6 +229,31 @@ fn faults_of_settings() {
     check("[run]\nmirror = \"no\"", "run.mirror must be \"auto\", \"off\" or \"only\", got \"no\"");
     check("[run]\nmax_attempts = 0", "run.max_attempts must be");
     check("[[similarity]]\ntrials = 1", "similarity must be a table of settings, got a list");
+}
+
+#[test]
+fn trials_may_be_as_many_as_it_takes() {
+    let lists = "[grid]\nmodels = [\"a\"]\ndatasets = [\"file:t.txt\"]\n[similarity]\n";
+    let check = |more: &str, expected: &[(f64, u32)]| {
+        let grid = grid("g.toml", &format!("{lists}{more}")).unwrap_or_else(|message| panic!("{message}"));
+        let expected: Vec<Trials> = expected
+            .iter()
+            .map(|(width, max_trials)| Trials::Auto {
+                ci_half_width: Number::new(*width).unwrap(),
+                max_trials: *max_trials,
+            })
+            .collect();
+        let found: Vec<Trials> = grid.requests.iter().map(|request| request.similarity.trials).collect();
+        assert_eq!(found, expected, "{more}");
+    };
+    check("trials = \"auto\"", &[(0.01, 50)]);
+    check("trials = \"auto\"\nci_half_width = 0.005\nmax_trials = 20", &[(0.005, 20)]);
+    check("trials = \"auto\"\nci_half_width = 1", &[(1.0, 50)]);
+    let one = "\n[[experiment]]\nmodel = \"b\"\ndataset = \"file:t.txt\"\nsimilarity.ci_half_width = 0.1\n";
+    check(&format!("trials = \"auto\"\nmax_trials = 20{one}"), &[(0.01, 20), (0.1, 20)]);
+    let text = format!("{lists}ci_half_width = 0.005\nmax_trials = 20\n");
+    let grid = grid("g.toml", &text).unwrap_or_else(|message| panic!("{message}"));
+    assert_eq!(grid.requests[0].similarity.trials, Trials::Fixed(5), "they speak of \"auto\" only");
 }
 
 #[test]
@@ -355,7 +391,7 @@ fn flags_fill_sections_that_a_file_leaves_empty() {
     overlay.number("--trials", "similarity.trials", "3");
     let text = "grid: {models: a, datasets: 'file:t.txt'}\nsimilarity:\n";
     let grid = build(Some(&source("g.yaml", text)), overlay).expect("a valid grid");
-    assert_eq!(grid.requests[0].similarity.trials, 3);
+    assert_eq!(grid.requests[0].similarity.trials, Trials::Fixed(3));
 }
 
 #[test]
@@ -404,6 +440,7 @@ fn the_examples_are_valid() {
     }
     names.sort();
     let expected = [
+        ("across-models.toml", 3),
         ("batch.yaml", 3),
         ("compare-models.toml", 3),
         ("dataset-effects.toml", 3),

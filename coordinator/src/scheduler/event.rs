@@ -200,6 +200,11 @@ pub enum MergeEnd {
         /// Which trial.
         trial: u32,
     },
+    /// The trials that are there do not say enough: more are to be made.
+    TooFew {
+        /// How many, those that are there included.
+        trials: u32,
+    },
     /// Rows that are saved as embeddings are missing or corrupt.
     DamagedSource(Damaged),
     /// It did not work, and may work later: the store failed.
@@ -215,6 +220,12 @@ pub struct MergeKeys {
     pub extraction_key: Digest,
     /// Of its trials.
     pub comparison_key: Digest,
+    /// The place of its first layer in the matrices of the trials.
+    pub first_layer: u32,
+    /// The layers that those matrices compare, its own and those of other models.
+    pub n_layers: u32,
+    /// The trials that are there: 0 to so many.
+    pub n_trials: u32,
     /// The profile of the extraction.
     pub extraction_profile: String,
     /// The profile of the comparison.
@@ -234,8 +245,8 @@ pub enum Effect {
         jobs: Vec<JobId>,
         /// The profile of the worker that would begin it.
         numeric_profile: String,
-        /// The key of the extraction that a comparison reads.
-        extraction_key: Option<Digest>,
+        /// The keys of the extractions that a comparison reads, in its order.
+        rows_keys: Vec<Digest>,
     },
     /// Send a lease.
     Lend {

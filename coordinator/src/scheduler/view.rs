@@ -14,7 +14,7 @@ pub struct JobView {
     pub state: RunState,
     /// Why nothing moves, if nothing does.
     pub waiting: Option<String>,
-    /// Units needed in all.
+    /// Units needed in all, as far as known: intervals that are too wide ask for more.
     pub units_total: u64,
     /// Units done or found done.
     pub units_done: u64,
@@ -65,7 +65,11 @@ impl State {
         };
         let (mut weight_done, mut weight_total) = (0.0, 0.0);
         for work in job.works.iter().filter_map(|work| self.works.get(work)) {
-            let n_units = u64::from(work.work.n_units());
+            let n_units = u64::from(work.n_units());
+            // Nobody knows how many trials will be enough: until the results are written, as many as there can be.
+            let is_open = |e: &super::Experiment| e.planned.comparison == work.work.id && e.status.is_open();
+            let may_grow = job.experiments.iter().any(is_open);
+            let of_units = if may_grow { u64::from(work.work.n_units_max()) } else { n_units };
             // Every work counts a little, however cheap, so that the share moves from the start.
             let weight = work.work.flop as f64 + 1e9;
             let mut done = work.n_done() as f64;
@@ -87,7 +91,7 @@ impl State {
             view.units_done += work.n_done();
             view.units_run += work.n_run;
             weight_total += weight;
-            weight_done += weight * (done / n_units.max(1) as f64).min(1.0);
+            weight_done += weight * (done / of_units.max(1) as f64).min(1.0);
         }
         view.fraction = if weight_total > 0.0 { weight_done / weight_total } else { 0.0 };
         if view.state == RunState::Running && view.leases.is_empty() {
@@ -146,7 +150,7 @@ mod tests {
     use std::sync::Arc;
 
     use lsa_common::id::Digest;
-    use lsa_common::job::SimilaritySettings;
+    use lsa_common::job::{Compare, SimilaritySettings, Trials};
     use lsa_common::metric::{MetricName, MetricSpec};
     use lsa_common::model::Pooling;
     use lsa_common::time::Millis;
@@ -154,7 +158,7 @@ mod tests {
     use super::super::Settings;
     use super::super::event::{Effect, Event, JobSettings, Survey};
     use super::*;
-    use crate::plan::{Comparison, Plan, What, WorkId};
+    use crate::plan::{Comparison, Plan, Planned, Side, What, WorkId};
 
     const GIB: u64 = 1 << 30;
 
@@ -166,22 +170,28 @@ mod tests {
     fn state() -> State {
         let what = What::Compare(Comparison {
             base_key: Digest::of(b"base"),
-            extraction: WorkId(Digest::of(b"rows")),
+            sides: vec![Side {
+                extraction: WorkId(Digest::of(b"rows")),
+                n_shards: 2,
+                layers: vec![0, 1],
+                hidden_size: 8,
+            }],
             pooling: Pooling::Mean,
             n_texts: 64,
-            n_shards: 2,
-            layers: vec![0, 1],
-            hidden_size: 8,
             settings: SimilaritySettings {
                 metrics: vec![MetricSpec::new(MetricName::Cka)],
                 sample_size: 10,
-                trials: 1,
+                layer_metrics: Vec::new(),
+                trials: Trials::Fixed(1),
+                compare: Compare::Within,
+                calibrate: false,
                 seed: 1,
             },
         });
         let id = WorkId(Digest::of(b"work"));
         let work = Work { id, what, depends_on: Vec::new(), memory_bytes: 16 * GIB, flop: 0 };
-        let plan = Plan { works: vec![Arc::new(work)], experiments: vec![id] };
+        let plan =
+            Plan { works: vec![Arc::new(work)], experiments: vec![Planned { comparison: id, side: 0 }] };
         let settings =
             JobSettings { continue_on_error: false, max_attempts: 4, priority: 0, some_unresolved: false };
         let mut state = State::new(Settings { lease_ttl_ms: 60_000 }, [1; 32], Millis(0));

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use lsa_common::failure::FailureClass;
 use lsa_common::id::{AttemptId, Digest, JobId, UnitId, WorkerId};
 use lsa_common::time::Millis;
-use lsa_common::unit::{CompareUnit, ExtractUnit, MirrorUnit, PrepareUnit, Unit as Payload};
+use lsa_common::unit::{CompareSide, CompareUnit, ExtractUnit, MirrorUnit, PrepareUnit, Unit as Payload};
 
 use super::event::{Commit, Item, Reported, Survey};
-use crate::plan::{What, Work};
+use crate::plan::{Side, What, Work};
 
 /// How far a work is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +41,10 @@ pub struct WorkState {
     pub numeric_profile: String,
     /// The key of its objects, once bound.
     pub key: Option<Digest>,
-    /// The key of the rows that a comparison reads, once known.
-    pub extraction_key: Option<Digest>,
+    /// The keys of the rows that a comparison reads, in its order, once known.
+    pub rows_keys: Vec<Digest>,
+    /// Trials of a comparison that somebody wants as yet: 0 to so many. Grows where more turn out to be needed.
+    pub n_trials: u32,
     /// Units with something missing, by number.
     pub units: BTreeMap<u32, Unit>,
     /// Units that this coordinator has had done.
@@ -54,6 +56,8 @@ pub struct WorkState {
     /// Reports that came before the work was open.
     early_reports: BTreeMap<u32, Vec<Reported>>,
     next_generation: BTreeMap<Recorded, u32>,
+    /// Trials that the bucket had when it was looked through.
+    found_trials: BTreeSet<u32>,
     n_missing: u64,
     ready: BTreeSet<u32>,
     delayed: BTreeSet<(Millis, u32)>,
@@ -174,19 +178,25 @@ impl Unit {
 impl WorkState {
     /// A work of which nothing is known yet.
     pub fn new(work: Arc<Work>) -> Self {
+        let n_trials = match &work.what {
+            What::Compare(comparison) => comparison.settings.trials.at_first(),
+            What::Prepare { .. } | What::Mirror { .. } | What::Extract(_) => 0,
+        };
         Self {
             work,
+            n_trials,
             jobs: BTreeSet::new(),
             status: WorkStatus::Blocked,
             numeric_profile: String::new(),
             key: None,
-            extraction_key: None,
+            rows_keys: Vec::new(),
             units: BTreeMap::new(),
             n_run: 0,
             not_before: Millis(0),
             trouble: None,
             early_reports: BTreeMap::new(),
             next_generation: BTreeMap::new(),
+            found_trials: BTreeSet::new(),
             n_missing: 0,
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
@@ -222,7 +232,7 @@ impl WorkState {
 
     /// Whether that is the name of a unit under the key that the work is bound to, if it is bound.
     pub fn may_be(&self, unit: &UnitId, index: u32) -> bool {
-        index < self.work.n_units() && (self.key.is_none() || self.unit_id(index) == *unit)
+        index < self.work.n_units_max() && (self.key.is_none() || self.unit_id(index) == *unit)
     }
 
     /// Takes in what the bucket holds; what it does not becomes units.
@@ -256,14 +266,21 @@ impl WorkState {
                 }
             }
             What::Compare(comparison) => {
-                // Numbered by position in the full plan, so that a unit keeps its id across restarts.
-                let per_unit = comparison.trials_per_unit();
-                for trial in 0..comparison.settings.trials {
-                    if missing(trial, Item::Trial(trial)) {
-                        let unit = trial / u32::try_from(per_unit).expect("at most 8");
-                        units.entry(unit).or_default().insert(Item::Trial(trial));
-                    }
+                let trials = comparison.settings.trials;
+                let found =
+                    survey.found.iter().filter(|(_, found)| found.intact).map(|((number, _), _)| *number);
+                self.found_trials = found.collect();
+                // Somebody has gone further before, and need not be asked to again.
+                let mut n_trials = trials.at_first();
+                let all_there = |n: &u32| (0..*n).all(|trial| self.found_trials.contains(&trial));
+                while let Some(next) = trials.after(n_trials).filter(all_there) {
+                    n_trials = next;
                 }
+                // Numbered by position in the full plan, so that a unit keeps its id across restarts.
+                for trial in (0..n_trials).filter(|trial| !self.found_trials.contains(trial)) {
+                    units.entry(comparison.unit_of(trial)).or_default().insert(Item::Trial(trial));
+                }
+                self.n_trials = n_trials;
             }
         }
         self.n_missing = units.len() as u64;
@@ -271,6 +288,44 @@ impl WorkState {
         self.delayed.clear();
         self.busy.clear();
         self.units = units.into_iter().map(|(index, items)| (index, Unit::new(items))).collect();
+    }
+
+    /// Has more trials of a comparison made: 0 to `n_trials`, which is where a look is taken or the end.
+    pub fn extend(&mut self, n_trials: u32) {
+        let What::Compare(comparison) = &self.work.what else { return };
+        let n_trials = n_trials.min(comparison.settings.trials.at_most());
+        if n_trials <= self.n_trials || !matches!(self.status, WorkStatus::Open | WorkStatus::Done) {
+            return;
+        }
+        let mut units: BTreeMap<u32, BTreeSet<Item>> = BTreeMap::new();
+        for trial in (self.n_trials..n_trials).filter(|trial| !self.found_trials.contains(trial)) {
+            units.entry(comparison.unit_of(trial)).or_default().insert(Item::Trial(trial));
+        }
+        self.n_trials = n_trials;
+        self.status = WorkStatus::Open;
+        self.n_missing += units.len() as u64;
+        self.ready.extend(units.keys());
+        // No unit reaches beyond a look, so that none of these is there already.
+        self.units.extend(units.into_iter().map(|(index, items)| (index, Unit::new(items))));
+    }
+
+    /// Has as many trials made as the unit with that number takes part in, if it is one of this work.
+    pub fn extend_to_unit(&mut self, index: u32) {
+        let What::Compare(comparison) = &self.work.what else { return };
+        let mut n_trials = self.n_trials;
+        while index >= comparison.n_units(n_trials) {
+            let Some(next) = comparison.settings.trials.after(n_trials) else { return };
+            n_trials = next;
+        }
+        self.extend(n_trials);
+    }
+
+    /// How many units there are as yet, those done included.
+    pub fn n_units(&self) -> u32 {
+        match &self.work.what {
+            What::Compare(comparison) => comparison.n_units(self.n_trials),
+            What::Prepare { .. } | What::Mirror { .. } | What::Extract(_) => self.work.n_units_max(),
+        }
     }
 
     /// Whether no unit is missing anything.
@@ -281,7 +336,7 @@ impl WorkState {
     /// Units that are done or were found done.
     pub fn n_done(&self) -> u64 {
         match self.status {
-            WorkStatus::Open | WorkStatus::Done => u64::from(self.work.n_units()) - self.n_missing,
+            WorkStatus::Open | WorkStatus::Done => u64::from(self.n_units()) - self.n_missing,
             _ => 0,
         }
     }
@@ -457,6 +512,11 @@ impl WorkState {
         std::mem::take(&mut self.early_reports).into_values().flatten().collect()
     }
 
+    /// Units of which reports came before the work was open.
+    pub fn early_units(&self) -> impl Iterator<Item = u32> {
+        self.early_reports.keys().copied()
+    }
+
     /// Who has reported before the work was open.
     pub fn early_reporter(&self) -> Option<&WorkerId> {
         self.early_reports.values().flatten().map(|report| &report.worker).next()
@@ -579,7 +639,7 @@ impl WorkState {
     ///
     /// Works that ask for other parts of the same thing share its records: see [`Self::skip_generations`].
     pub fn reopen(&mut self, index: u32, item: Item) -> Remade {
-        if index >= self.work.n_units() || !matches!(self.status, WorkStatus::Open | WorkStatus::Done) {
+        if index >= self.n_units() || !matches!(self.status, WorkStatus::Open | WorkStatus::Done) {
             return Remade::Unknown;
         }
         // A unit that was found done was never listed; its one record is of some generation that the survey saw.
@@ -622,7 +682,7 @@ impl WorkState {
     /// The unit that computes a trial.
     pub fn unit_of_trial(&self, trial: u32) -> Option<u32> {
         let What::Compare(comparison) = &self.work.what else { return None };
-        Some(trial / u32::try_from(comparison.trials_per_unit()).expect("at most 8"))
+        Some(comparison.unit_of(trial))
     }
 
     /// Units whose lease has run out, with the attempt that had it.
@@ -693,14 +753,20 @@ impl WorkState {
                     Item::Trial(trial) => Some(*trial),
                     Item::Texts | Item::Files | Item::Rows(_) => None,
                 };
+                if self.rows_keys.len() != comparison.sides.len() {
+                    return None;
+                }
+                let side = |(side, key): (&Side, &Digest)| CompareSide {
+                    extraction_key: *key,
+                    n_shards: side.n_shards,
+                    layers: side.layers.clone(),
+                    hidden_size: side.hidden_size,
+                };
                 Payload::Compare(CompareUnit {
                     comparison_key: self.key?,
-                    extraction_key: self.extraction_key?,
+                    sides: comparison.sides.iter().zip(&self.rows_keys).map(side).collect(),
                     pooling: comparison.pooling,
                     n_texts: comparison.n_texts,
-                    n_shards: comparison.n_shards,
-                    layers: comparison.layers.clone(),
-                    hidden_size: comparison.hidden_size,
                     settings: comparison.settings.clone(),
                     trials: unit.items.iter().filter_map(trial).collect(),
                 })
@@ -747,8 +813,8 @@ fn keep(waiting: &mut Vec<Reported>, report: Reported) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use lsa_common::job::SimilaritySettings;
-    use lsa_common::metric::{MetricName, MetricSpec};
+    use lsa_common::job::{Compare, SimilaritySettings, Trials};
+    use lsa_common::metric::{MetricName, MetricSpec, Number};
     use lsa_common::model::Pooling;
     use lsa_common::report::Outcome;
 
@@ -760,30 +826,42 @@ mod tests {
 
     /// Eight trials, two to a unit, of which the bucket holds the first three, the third one as generation 4.
     fn opened() -> WorkState {
+        opened_with(Trials::Fixed(8), &[(0, 0), (1, 0), (2, 4)])
+    }
+
+    /// A comparison of which the bucket holds some trials, each as some generation.
+    fn opened_with(trials: Trials, there: &[(u32, u32)]) -> WorkState {
         let what = What::Compare(Comparison {
             base_key: Digest::of(b"base"),
-            extraction: WorkId(Digest::of(b"rows")),
+            sides: vec![Side {
+                extraction: WorkId(Digest::of(b"rows")),
+                n_shards: 2,
+                layers: vec![0, 1],
+                hidden_size: 8,
+            }],
             pooling: Pooling::Mean,
             n_texts: 64,
-            n_shards: 2,
-            layers: vec![0, 1],
-            hidden_size: 8,
             settings: SimilaritySettings {
                 metrics: vec![MetricSpec::new(MetricName::Cka)],
                 sample_size: 10,
-                trials: 8,
+                layer_metrics: Vec::new(),
+                trials,
+                compare: Compare::Within,
+                calibrate: false,
                 seed: 1,
             },
         });
         let id = WorkId(Digest::of(b"work"));
         let work = Work { id, what, depends_on: Vec::new(), memory_bytes: 0, flop: 0 };
         let mut state = WorkState::new(Arc::new(work));
-        state.extraction_key = Some(Digest::of(b"rows"));
-        let found = |trial, generation| ((trial, Item::Trial(trial)), Found { generation, intact: true });
+        state.rows_keys = vec![Digest::of(b"rows")];
+        let found = |(trial, generation): &(u32, u32)| {
+            ((*trial, Item::Trial(*trial)), Found { generation: *generation, intact: true })
+        };
         state.open(Survey {
             numeric_profile: "cpu".to_owned(),
             key: Some(Digest::of(b"key")),
-            found: BTreeMap::from([found(0, 0), found(1, 0), found(2, 4)]),
+            found: there.iter().map(found).collect(),
         });
         state
     }
@@ -821,6 +899,72 @@ mod tests {
         let missing: Vec<_> = state.units.iter().map(|(index, unit)| (*index, unit.items.len())).collect();
         assert_eq!(missing, [(1, 1), (2, 2), (3, 2)]);
         assert_eq!((state.n_done(), state.is_complete()), (1, false));
+    }
+
+    fn auto() -> Trials {
+        Trials::Auto { ci_half_width: Number::new(0.01).expect("finite"), max_trials: 22 }
+    }
+
+    /// The trials of each unit that is missing some.
+    fn missing(state: &WorkState) -> Vec<(u32, Vec<u32>)> {
+        let trial = |item: &Item| match item {
+            Item::Trial(trial) => Some(*trial),
+            Item::Texts | Item::Files | Item::Rows(_) => None,
+        };
+        let units = state.units.iter().filter(|(_, unit)| !matches!(unit.status, UnitStatus::Done));
+        units.map(|(index, unit)| (*index, unit.items.iter().filter_map(trial).collect())).collect()
+    }
+
+    #[test]
+    fn more_trials_are_units_of_their_own() {
+        let mut state = opened_with(auto(), &[(3, 0), (12, 0), (15, 0)]);
+        assert_eq!(missing(&state), [(0, vec![0, 1, 2, 4]), (1, vec![5, 6, 7, 8, 9])]);
+        assert_eq!((state.n_units(), state.n_done()), (2, 0));
+        run(&mut state, 0, 1);
+        run(&mut state, 1, 2);
+        assert!(state.is_complete());
+        state.status = WorkStatus::Done;
+
+        state.extend(10);
+        assert_eq!(state.status, WorkStatus::Done, "they are there");
+        state.extend(15);
+        assert_eq!(state.status, WorkStatus::Open);
+        assert_eq!(missing(&state), [(2, vec![10, 11, 13, 14])]);
+        assert_eq!((state.n_units(), state.n_done()), (3, 2));
+        assert!(state.has_ready(LATER));
+        run(&mut state, 2, 3);
+        state.extend(99);
+        assert_eq!(
+            missing(&state),
+            [(3, vec![16, 17, 18, 19]), (4, vec![20, 21])],
+            "no more than there can be"
+        );
+        assert_eq!((state.n_units(), state.n_done()), (5, 3));
+        assert_eq!(state.reopen(2, Item::Trial(12)), Remade::Will, "what was found can turn out damaged");
+    }
+
+    #[test]
+    fn where_somebody_went_further_before_nobody_has_to_ask_again() {
+        let there = |n: u32| (0..n).map(|trial| (trial, 0)).collect::<Vec<_>>();
+        let n_trials = |there: &[(u32, u32)]| {
+            let state = opened_with(auto(), there);
+            (state.n_trials, missing(&state))
+        };
+        assert_eq!(n_trials(&there(10)), (10, vec![]));
+        assert_eq!(n_trials(&there(14)), (10, vec![]));
+        assert_eq!(n_trials(&there(15)), (15, vec![]));
+        assert_eq!(n_trials(&there(22)), (22, vec![]));
+        assert_eq!(n_trials(&there(22)[1..]), (10, vec![(0, vec![0])]));
+    }
+
+    #[test]
+    fn a_unit_that_another_coordinator_lent_is_one_of_this_one() {
+        let mut state = opened_with(auto(), &[]);
+        assert!(state.may_be(&state.unit_id(2), 2) && !state.adopt(2, lease(7, 10)), "not as yet");
+        state.extend_to_unit(2);
+        assert_eq!((state.n_trials, state.adopt(2, lease(7, 10))), (15, true));
+        state.extend_to_unit(99);
+        assert_eq!(state.n_trials, 15, "there is no such unit");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lsa_common::id::{AttemptId, Digest, JobId};
 use lsa_common::key::{comparison_key, extraction_key, model_files_key};
 use lsa_common::report::Outcome;
-use lsa_common::unit::Unit;
+use lsa_common::unit::{CompareSide, Unit};
 use lsa_coordinator::plan::{What, Work, WorkId};
 use lsa_coordinator::scheduler::event::{Commit, CommitEnd, Found, Item, Survey};
 
@@ -60,7 +60,11 @@ pub fn reads(unit: &Unit) -> Vec<Place> {
         Unit::Prepare(_) | Unit::Mirror(_) => Vec::new(),
         Unit::Extract(unit) => vec![(unit.texts_key, 0, Item::Texts)],
         Unit::Compare(unit) => {
-            (0..unit.n_shards).map(|shard| (unit.extraction_key, shard, Item::Rows(unit.pooling))).collect()
+            let shards = |side: &CompareSide| {
+                let (key, rows) = (side.extraction_key, Item::Rows(unit.pooling));
+                (0..side.n_shards).map(move |shard| (key, shard, rows))
+            };
+            unit.sides.iter().flat_map(shards).collect()
         }
     }
 }
@@ -74,7 +78,7 @@ pub fn items(work: &Work, key: Digest) -> Vec<Place> {
             .flat_map(|shard| extraction.poolings.iter().map(move |p| (key, shard, Item::Rows(*p))))
             .collect(),
         What::Compare(comparison) => {
-            (0..comparison.settings.trials).map(|trial| (key, trial, Item::Trial(trial))).collect()
+            (0..comparison.settings.trials.at_most()).map(|trial| (key, trial, Item::Trial(trial))).collect()
         }
     }
 }
@@ -112,7 +116,7 @@ impl Bucket {
         work: &Work,
         runs: &[(JobId, u32)],
         profile: &str,
-        rows_key: Option<Digest>,
+        rows_keys: &[Digest],
     ) -> Survey {
         let mut bind = |base: Digest| {
             let mut bound = profile.to_owned();
@@ -131,8 +135,12 @@ impl Bucket {
             }
             What::Compare(comparison) => {
                 let profile = bind(comparison.base_key);
-                let rows_key = rows_key.expect("rows are there before they are compared");
-                let key = comparison_key(comparison.base_key, rows_key, &profile);
+                assert_eq!(
+                    rows_keys.len(),
+                    comparison.sides.len(),
+                    "rows are there before they are compared"
+                );
+                let key = comparison_key(comparison.base_key, rows_keys, &profile);
                 (profile, key)
             }
         };

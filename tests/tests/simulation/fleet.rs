@@ -337,7 +337,13 @@ fn data(unit: &Unit) -> Outcome {
             notes: ExtractNotes::default(),
         }),
         Unit::Compare(unit) => {
-            let empty = || TrialMatrices { n_layers: 0, matrices: Vec::new(), undefined: Default::default() };
+            let empty = || TrialMatrices {
+                n_layers: 0,
+                matrices: Vec::new(),
+                nulls: Vec::new(),
+                layer_metrics: Vec::new(),
+                undefined: Default::default(),
+            };
             Outcome::Compared(unit.trials.iter().map(|trial| (*trial, empty())).collect())
         }
     }

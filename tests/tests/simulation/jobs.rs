@@ -1,4 +1,5 @@
-//! Small jobs that share works: other poolings of the same model, other numbers of trials of the same comparison.
+//! Small jobs that share works: other poolings of the same model, other numbers of trials of the same comparison, some of
+//! them as many as it takes, models compared with one another.
 
 use std::path::PathBuf;
 
@@ -8,9 +9,9 @@ use lsa_common::dataset::{
 use lsa_common::hub::ContentId;
 use lsa_common::id::Digest;
 use lsa_common::job::{
-    Experiment, ExtractionSettings, JobSpec, RunSettings, SPEC_FORMAT, SimilaritySettings,
+    Compare, Experiment, ExtractionSettings, JobSpec, RunSettings, SPEC_FORMAT, SimilaritySettings, Trials,
 };
-use lsa_common::metric::{MetricName, MetricSpec};
+use lsa_common::metric::{MetricName, MetricSpec, Number};
 use lsa_common::model::{Dtype, ModelFacts, PinnedFile, PinnedModel, Pooling};
 
 /// Attempts of a unit in every job.
@@ -18,15 +19,27 @@ pub const MAX_ATTEMPTS: u32 = 4;
 const SHARD_ROWS: u32 = 32;
 const N_TEXTS: u32 = 100;
 
-/// Number of the model, pooling, trials.
-pub type Row = (usize, Pooling, u32);
+/// Number of the model, pooling, trials, and what is compared.
+pub type Row = (usize, Pooling, Trials, Compare);
 
 /// The jobs of every simulation.
 pub fn specs(continue_on_error: [bool; 3]) -> Vec<JobSpec> {
+    use Compare::{Across, Within};
+    let fixed = Trials::Fixed;
+    let auto = Trials::Auto { ci_half_width: Number::new(0.01).expect("finite"), max_trials: 22 };
     let rows: [&[Row]; 3] = [
-        &[(0, Pooling::Mean, 5)],
-        &[(0, Pooling::Mean, 9), (0, Pooling::Cls, 3), (1, Pooling::Mean, 3)],
-        &[(1, Pooling::Mean, 3), (1, Pooling::Max, 8)],
+        &[(0, Pooling::Mean, fixed(5), Within), (0, Pooling::Cls, auto, Within)],
+        &[
+            (0, Pooling::Mean, fixed(9), Within),
+            (0, Pooling::Cls, fixed(3), Within),
+            (1, Pooling::Mean, fixed(3), Within),
+        ],
+        &[
+            (0, Pooling::Mean, auto, Across),
+            (1, Pooling::Mean, auto, Across),
+            (1, Pooling::Max, fixed(8), Across),
+            (0, Pooling::Cls, auto, Within),
+        ],
     ];
     let names = ["one", "two", "three"];
     (0..3).map(|job| spec(names[job], rows[job], continue_on_error[job])).collect()
@@ -52,9 +65,9 @@ fn spec(name: &str, rows: &[Row], continue_on_error: bool) -> JobSpec {
     spec
 }
 
-fn experiment((model, pooling, trials): &Row) -> Experiment {
+fn experiment((model, pooling, trials, compare): &Row) -> Experiment {
     Experiment {
-        name: format!("{model}_{pooling}_{trials}"),
+        name: format!("{model}_{pooling}_{}_{}", trials.at_most(), compare.as_str()),
         model: *model,
         texts: 0,
         pooling: *pooling,
@@ -69,7 +82,10 @@ fn experiment((model, pooling, trials): &Row) -> Experiment {
         similarity: SimilaritySettings {
             metrics: vec![MetricSpec::new(MetricName::Cka)],
             sample_size: 10,
+            layer_metrics: Vec::new(),
             trials: *trials,
+            compare: *compare,
+            calibrate: false,
             seed: 1,
         },
         save_embeddings: false,

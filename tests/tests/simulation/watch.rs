@@ -295,11 +295,11 @@ impl World {
         assert_eq!(view.state, state);
         assert!(view.leases.is_empty());
         assert!(view.experiments.iter().all(|status| *status != ExperimentStatus::Waiting));
-        for (status, comparison) in view.experiments.iter().zip(&job.plan.experiments) {
+        for (status, planned) in view.experiments.iter().zip(&job.plan.experiments) {
             let ExperimentStatus::Failed(message) = status else { continue };
             let given_up: Vec<WorkId> = self.watch.given_up.iter().map(work_of).collect();
             let excused =
-                self.is_reachable(*comparison, &given_up) || self.watch.merge_troubles >= MAX_ATTEMPTS;
+                self.is_reachable(planned.comparison, &given_up) || self.watch.merge_troubles >= MAX_ATTEMPTS;
             assert!(excused, "failed for nothing: {message}");
         }
         let all_done = view.experiments.iter().all(|status| *status == ExperimentStatus::Done);

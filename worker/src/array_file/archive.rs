@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use flate2::Crc;
 use flate2::read::DeflateDecoder;
-use safetensors::tensor::{Dtype, Metadata};
+use safetensors::tensor::Metadata;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::ArrayFileError;
@@ -134,18 +134,9 @@ fn open_safetensors(path: &Path, file: File, length: u64) -> Result<Vec<StoredAr
     let file = Arc::new(file);
     let mut arrays = Vec::new();
     for (name, info) in metadata.tensors() {
-        let element = match info.dtype {
-            Dtype::F64 => Element::Float64,
-            Dtype::F32 => Element::Float32,
-            Dtype::F16 => Element::Float16,
-            Dtype::BF16 => Element::Bfloat16,
-            other => {
-                return Err(damaged(
-                    path,
-                    format!("tensor {name:?} is {other:?}; expected F64, F32, F16 or BF16"),
-                ));
-            }
-        };
+        let element = Element::of(info.dtype).ok_or_else(|| {
+            damaged(path, format!("tensor {name:?} is {:?}; expected F64, F32, F16 or BF16", info.dtype))
+        })?;
         // The header was checked when it was read: offsets follow one another and fit dtypes and shapes.
         let array = StoredArray {
             shape: info.shape.iter().map(|side| *side as u64).collect(),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use half::{bf16, f16};
+use safetensors::Dtype;
 
 use super::{ArrayFileError, LOADED_BYTES_MAX};
 
@@ -29,6 +30,17 @@ pub enum Element {
 }
 
 impl Element {
+    /// The element of a tensor with that dtype, where it is a floating-point number of one of the common formats.
+    pub fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F64 => Some(Self::Float64),
+            Dtype::F32 => Some(Self::Float32),
+            Dtype::F16 => Some(Self::Float16),
+            Dtype::BF16 => Some(Self::Bfloat16),
+            _ => None,
+        }
+    }
+
     /// Bytes of one element.
     pub fn size(self) -> u64 {
         match self {
@@ -45,6 +57,12 @@ impl Element {
     }
 
     /// One element from its little-endian bytes, which are as many as [`size`](Self::size) says.
+    pub fn decode_little(self, bytes: &[u8]) -> f64 {
+        let mut padded = [0; 8];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        self.decode(padded)
+    }
+
     fn decode(self, bytes: [u8; 8]) -> f64 {
         let [a, b, c, d, ..] = bytes;
         match self {

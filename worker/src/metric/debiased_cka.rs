@@ -5,11 +5,9 @@
 //!
 //! Song et al., "Feature Selection via Dependence Maximization", 2012, equation 4; Nguyen, Raghu and Kornblith, 2021.
 
-use lsa_common::metric::MetricSpec;
-
 use super::pair_vector::{PairVector, Values, cosines};
 use super::row_sums::SummedRows;
-use super::{Part, Prepare, Undefined};
+use super::{Failed, Part, PartError, Prepare, Sides, Undefined};
 
 /// A centred kernel of at most this part of its diagonal is rounding: products of float64 leave less.
 const ROUNDING: f64 = 1e-12;
@@ -38,20 +36,21 @@ impl Prepare for Kernel {
         self.rows.row(i, right);
     }
 
-    fn finish(self: Box<Self>) -> Result<Part, Undefined> {
+    fn finish(self: Box<Self>) -> Result<Part, PartError> {
         let n = self.rows.sums().len();
         let count = n as f64;
         let means: Vec<f64> = self.rows.sums().iter().map(|sum| sum / (count - 2.0)).collect();
         let grand_mean = self.rows.sums().iter().sum::<f64>() / ((count - 1.0) * (count - 2.0));
         let upper = self.rows.centred(&means, grand_mean);
         if upper.sum_of_squares().sqrt() <= ROUNDING * self.diagonal.sqrt() {
-            return Err(Undefined::EqualProducts);
+            return Err(Undefined::EqualProducts.into());
         }
         Ok(Part::new(PairVector::new(upper, Values::with_capacity(n, 0))))
     }
 }
 
 /// Debiased CKA of all pairs of layers, in [-1, 1].
-pub fn combine(_: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
-    cosines(&Part::all(a), b.map(Part::all).as_deref())
+pub fn combine(sides: &Sides<'_>) -> Result<Vec<f64>, Failed> {
+    let (a, b) = sides.parts();
+    Ok(cosines(&a, b.as_deref()))
 }

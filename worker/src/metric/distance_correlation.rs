@@ -3,11 +3,9 @@
 //!
 //! Székely, Rizzo and Bakirov, "Measuring and testing dependence by correlation of distances", 2007, definition 5.
 
-use lsa_common::metric::MetricSpec;
-
 use super::pair_vector::{PairVector, Values, cosines};
 use super::row_sums::SummedRows;
-use super::{Part, Prepare, Undefined};
+use super::{Failed, Part, PartError, Prepare, Sides};
 
 /// Gathers the distances of one layer and centres them.
 pub struct Distances(SummedRows);
@@ -24,7 +22,7 @@ impl Prepare for Distances {
         self.0.row(i, right);
     }
 
-    fn finish(self: Box<Self>) -> Result<Part, Undefined> {
+    fn finish(self: Box<Self>) -> Result<Part, PartError> {
         let n = self.0.sums().len();
         let means: Vec<f64> = self.0.sums().iter().map(|sum| sum / n as f64).collect();
         let grand_mean = means.iter().sum::<f64>() / n as f64;
@@ -35,11 +33,12 @@ impl Prepare for Distances {
 }
 
 /// Distance correlation of all pairs of layers, in [0, 1]; a product that rounding left below zero counts as zero.
-pub fn combine(_: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
-    let mut matrix = cosines(&Part::all(a), b.map(Part::all).as_deref());
+pub fn combine(sides: &Sides<'_>) -> Result<Vec<f64>, Failed> {
+    let (a, b) = sides.parts();
+    let mut matrix = cosines(&a, b.as_deref());
     for cell in &mut matrix {
         // A comparison, because `max` would turn NaN into 0.
         *cell = if *cell < 0.0 { 0.0 } else { cell.sqrt() };
     }
-    matrix
+    Ok(matrix)
 }

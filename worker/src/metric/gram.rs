@@ -1,9 +1,9 @@
 //! The Gram matrix of a layer's centred rows, the one product that every metric is derived from.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::layer::{Layer, dot};
-use super::scratch::Scratch;
+use super::scratch::{Scratch, aligned};
 use super::triangle::{Triangle, n_pairs};
 
 /// Rows multiplied at a time. Only the blocks on and above the diagonal are computed, which saves nearly half.
@@ -23,26 +23,72 @@ pub fn centred_gram(layer: &Layer) -> Result<Triangle, TchError> {
         values.extend((0..m).flat_map(|i| (i + 1..m).map(move |j| dot(row(i), row(j)))));
         return Ok(Triangle::new(m, values));
     }
-    let size = |count: usize| i64::try_from(count).expect("a count of items in memory");
-    let rows = Tensor::f_from_slice(&layer.centred)?.f_view([size(m), size(layer.width)])?;
-    let mut block = Vec::new();
+    let mut rows = Scratch::with_capacity(layer.centred.len() + 8);
+    let rows = aligned(&mut rows, layer.centred.len());
+    rows.copy_from_slice(&layer.centred);
+    let mut block = Scratch::with_capacity((BLOCK_ROWS + PRODUCT_ROWS_MIN).min(m) * m + 8);
     let mut start = 0;
     while start < m {
         let rest = m - start;
         // The last block takes up a remainder that would be too short on its own.
         let height = if rest < BLOCK_ROWS + PRODUCT_ROWS_MIN { rest } else { BLOCK_ROWS };
-        let left = rows.f_narrow(0, size(start), size(height))?;
-        let right = rows.f_narrow(0, size(start), size(rest))?;
-        let product = left.f_matmul(&right.f_transpose(0, 1)?)?;
-        debug_assert_eq!(product.kind(), Kind::Double);
-        block.resize(height * rest, 0.0);
-        product.f_copy_data(&mut block, height * rest)?;
+        let right = &rows[start * layer.width..];
+        let block = aligned(&mut block, height * rest);
+        let left = View::new(&right[..height * layer.width], layer.width);
+        product(left, View::new(right, layer.width).transposed(), block)?;
         for (i, row) in block.chunks_exact(rest).enumerate() {
             values.extend_from_slice(&row[i + 1..]);
         }
         start += height;
     }
     Ok(Triangle::new(m, values))
+}
+
+/// A matrix, row-major, or its transpose.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    values: &'a [f64],
+    shape: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl<'a> View<'a> {
+    /// The matrix of rows of `width` entries.
+    ///
+    /// # Panics
+    /// Where `values` is no whole number of rows.
+    pub fn new(values: &'a [f64], width: usize) -> Self {
+        assert!(values.len().is_multiple_of(width), "rows of width {width}");
+        Self { values, shape: [values.len() / width, width], strides: [width, 1] }
+    }
+
+    /// Rows for columns.
+    pub fn transposed(self) -> Self {
+        let ([height, width], [of_row, of_column]) = (self.shape, self.strides);
+        Self { shape: [width, height], strides: [of_column, of_row], ..self }
+    }
+}
+
+/// The matrix product of two matrices, into `out`, row-major.
+///
+/// Its bits depend on the shapes and on how all three are aligned: see [`aligned`].
+///
+/// # Panics
+/// Where the shapes do not fit one another.
+pub fn product(left: View<'_>, right: View<'_>, out: &mut [f64]) -> Result<(), TchError> {
+    let ([height, inner], [right_inner, width]) = (left.shape, right.shape);
+    assert!(inner == right_inner && out.len() == height * width, "{:?} by {:?}", left.shape, right.shape);
+    let tensor = |values: *const f64, shape: [usize; 2], strides: [usize; 2]| {
+        let sizes = |counts: [usize; 2]| counts.map(|count| i64::try_from(count).expect("counts in memory"));
+        let (shape, strides) = (sizes(shape), sizes(strides));
+        // SAFETY: shape and strides stay within a slice that is borrowed for longer than this function's tensors live.
+        unsafe { Tensor::f_from_blob(values.cast(), &shape, &strides, Kind::Double, Device::Cpu) }
+    };
+    let left = tensor(left.values.as_ptr(), left.shape, left.strides)?;
+    let right = tensor(right.values.as_ptr(), right.shape, right.strides)?;
+    let out = tensor(out.as_mut_ptr().cast_const(), [height, width], [width, 1])?;
+    let _same_as_out = left.f_matmul_out(&out, &right)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,12 +2,10 @@
 //!
 //! Wang et al., "Towards Understanding the Instability of Network Embedding", 2020; named as in the ReSi benchmark.
 
-use lsa_common::metric::MetricSpec;
-
 use super::neighbours::mean_of_shared;
-use super::{Part, pairwise};
+use super::{Failed, Sides};
 
 /// Jaccard similarity of all pairs of layers, in [0, 1].
-pub fn combine(spec: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
-    pairwise(spec, a, b, |left, right| mean_of_shared(left, right, |shared, k| shared / (2.0 * k - shared)))
+pub fn combine(sides: &Sides<'_>) -> Result<Vec<f64>, Failed> {
+    sides.pairwise(|left, right| Ok(mean_of_shared(left, right, |shared, k| shared / (2.0 * k - shared))))
 }

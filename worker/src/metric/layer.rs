@@ -3,22 +3,19 @@
 //! Rows that are equal bit by bit are stored once and remember how often they occur, so that whatever is computed
 //! from them is equal bit by bit too and ties are true ties.
 
+use super::scratch::Scratch;
+
 /// A row of smaller norm, after scaling, is the zero row: ten times the spacing of float64 at 1.
 pub const ZERO_NORM: f64 = 10.0 * f64::EPSILON;
 
 /// Rows whose distance from their mean is at most this part of their norm are all equal up to rounding.
 pub const CONSTANT_RATIO: f64 = 1e-6;
 
-/// Why nothing can be computed from a layer.
+/// A row that holds a NaN or an infinity, so that nothing can be computed from its layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayerFault {
-    /// This row holds a NaN or an infinity.
-    NonFinite {
-        /// The position of the row among those given.
-        row: usize,
-    },
-    /// All rows are equal up to rounding.
-    Constant,
+pub struct NonFinite {
+    /// The position of the row among those given.
+    pub row: usize,
 }
 
 /// The rows of one layer and what follows from each of them alone.
@@ -28,12 +25,18 @@ pub enum LayerFault {
 pub struct Layer {
     /// The width d of a row.
     pub width: usize,
+    /// The rows given are 2^scale_exponent times what is stored here.
+    pub scale_exponent: i32,
+    /// Whether all rows are equal up to rounding.
+    pub constant: bool,
     /// For each row given, which of the distinct rows it is.
     pub distinct_of: Vec<u32>,
+    /// How many of the rows given each distinct row stands for: `[m]`.
+    pub counts: Vec<f64>,
     /// The distinct rows in order of first occurrence, scaled by a power of two to max |x| in [1, 2): `[m, d]`.
     pub values: Vec<f64>,
     /// The distinct rows less their row mean, less the column means of that: `[m, d]`.
-    pub centred: Vec<f64>,
+    pub centred: Scratch<f64>,
     /// Column means of the rows less their row mean: `[d]`.
     pub column_means: Vec<f64>,
     /// The mean of each distinct row: `[m]`.
@@ -47,41 +50,51 @@ impl Layer {
     ///
     /// # Panics
     /// Where `width` is 0 or `values` is not a whole number of rows.
-    pub fn new(mut values: Vec<f64>, width: usize) -> Result<Self, LayerFault> {
+    pub fn new(mut values: Vec<f64>, width: usize) -> Result<Self, NonFinite> {
         assert!(width > 0 && values.len().is_multiple_of(width), "rows of width {width}");
         if let Some(place) = values.iter().position(|value| !value.is_finite()) {
-            return Err(LayerFault::NonFinite { row: place / width });
+            return Err(NonFinite { row: place / width });
         }
-        scale(&mut values);
+        let scale_exponent = scale(&mut values);
         let distinct_of = merge_equal_rows(&mut values, width);
         let n_distinct = values.len() / width;
-        let mut weights = vec![0.0; n_distinct];
+        let mut counts = vec![0.0; n_distinct];
         for distinct in &distinct_of {
-            weights[*distinct as usize] += 1.0;
+            counts[*distinct as usize] += 1.0;
         }
         let n = distinct_of.len() as f64;
 
         let row_means: Vec<f64> = values.chunks_exact(width).map(mean).collect();
-        let grand_mean = weighted_mean(&row_means, &weights, n);
-        let mut centred = values.clone();
+        let grand_mean = weighted_mean(&row_means, &counts, n);
+        let mut centred = Scratch::with_capacity(values.len());
+        centred.extend_from_slice(&values);
         for (row, mean) in centred.chunks_exact_mut(width).zip(&row_means) {
             row.iter_mut().for_each(|value| *value -= mean);
         }
-        let column_means = centre_columns(&mut centred, &weights, n);
+        let column_means = centre_columns(&mut centred, &counts, n);
 
         let mut spread = 0.0;
         let mut size = 0.0;
-        for (i, weight) in weights.iter().enumerate() {
+        for (i, count) in counts.iter().enumerate() {
             let row = i * width..(i + 1) * width;
             let offset = row_means[i] - grand_mean;
             spread +=
-                weight * (dot(&centred[row.clone()], &centred[row.clone()]) + width as f64 * offset * offset);
-            size += weight * dot(&values[row.clone()], &values[row]);
+                count * (dot(&centred[row.clone()], &centred[row.clone()]) + width as f64 * offset * offset);
+            size += count * dot(&values[row.clone()], &values[row]);
         }
-        if spread.sqrt() <= CONSTANT_RATIO * size.sqrt() {
-            return Err(LayerFault::Constant);
-        }
-        Ok(Self { width, distinct_of, values, centred, column_means, row_means, grand_mean })
+        let constant = spread.sqrt() <= CONSTANT_RATIO * size.sqrt();
+        Ok(Self {
+            width,
+            scale_exponent,
+            constant,
+            distinct_of,
+            counts,
+            values,
+            centred,
+            column_means,
+            row_means,
+            grand_mean,
+        })
     }
 
     /// The number n of rows given.
@@ -103,9 +116,16 @@ impl Layer {
     pub fn centred_row(&self, i: usize) -> &[f64] {
         &self.centred[i * self.width..(i + 1) * self.width]
     }
+
+    /// The norm of distinct row `i`, scaled; exactly 0 for the zero row.
+    pub fn norm(&self, i: usize) -> f64 {
+        let norm = dot(self.row(i), self.row(i)).sqrt();
+        if norm < ZERO_NORM { 0.0 } else { norm }
+    }
 }
 
 /// The inner product of two rows, summed in eight lanes whatever the machine.
+#[inline(always)]
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     sum_of(a, b, |x, y| x * y)
 }
@@ -115,10 +135,38 @@ pub fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
     sum_of(a, b, |x, y| (x - y) * (x - y))
 }
 
-/// The sum of `term` over two rows. The lanes are part of the result: they fix the order of summation.
+/// Numbers that are summed apart from one another, so that a processor adds them at the same time. They are part of
+/// every result: they fix the order of summation.
+const LANES: usize = 8;
+
+/// The inner products of `a` with several rows as long, each with the bits that [`dot`] gives it.
+#[inline(always)]
+pub fn dots<const N: usize>(a: &[f64], b: [&[f64]; N]) -> [f64; N] {
+    let mut lanes = [[0.0; LANES]; N];
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let b_blocks = b.map(|b| &b.as_chunks::<LANES>().0[..a_blocks.len()]);
+    for (place, x) in a_blocks.iter().enumerate() {
+        for (lanes, b_blocks) in lanes.iter_mut().zip(&b_blocks) {
+            let y = &b_blocks[place];
+            for lane in 0..LANES {
+                lanes[lane] += x[lane] * y[lane];
+            }
+        }
+    }
+    std::array::from_fn(|place| {
+        let b_rest = &b[place][a.len() - a_rest.len()..];
+        let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+        sum_of_lanes(lanes[place]) + rest
+    })
+}
+
+fn sum_of_lanes([a, b, c, d, e, f, g, h]: [f64; LANES]) -> f64 {
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+/// The sum of `term` over two rows.
 #[inline(always)]
 pub fn sum_of(a: &[f64], b: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
-    const LANES: usize = 8;
     let mut lanes = [0.0; LANES];
     let (a_blocks, a_rest) = a.as_chunks::<LANES>();
     let (b_blocks, b_rest) = b.as_chunks::<LANES>();
@@ -128,21 +176,31 @@ pub fn sum_of(a: &[f64], b: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
         }
     }
     let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| term(*x, *y)).sum();
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + e) + (c + g)) + ((b + f) + (d + h)) + rest
+    sum_of_lanes(lanes) + rest
 }
 
-/// Multiplies by the power of two that brings the largest magnitude into [1, 2); exact but for what underflows.
-fn scale(values: &mut [f64]) {
+/// `value` times 2^exponent; exact but for what underflows, infinite where float64 ends.
+pub fn times_power_of_two(value: f64, exponent: i32) -> f64 {
+    let (first, second) = halves(exponent);
+    value * first * second
+}
+
+/// Two factors that make 2^exponent: it may be outside the range of float64 itself, its halves never are.
+fn halves(exponent: i32) -> (f64, f64) {
+    (2f64.powi(exponent / 2), 2f64.powi(exponent - exponent / 2))
+}
+
+/// Divides by the power of two that brings the largest magnitude into [1, 2), and returns its exponent; exact but for
+/// what underflows.
+fn scale(values: &mut [f64]) -> i32 {
     let top = values.iter().fold(0.0f64, |top, value| top.max(value.abs()));
     if top == 0.0 {
-        return;
+        return 0;
     }
-    let exponent = -floor_log2(top);
-    // One factor may be outside the range of float64, its halves never are.
-    let (first, second) = (exponent / 2, exponent - exponent / 2);
-    let (first, second) = (2f64.powi(first), 2f64.powi(second));
+    let exponent = floor_log2(top);
+    let (first, second) = halves(-exponent);
     values.iter_mut().for_each(|value| *value = *value * first * second);
+    exponent
 }
 
 /// The largest e with 2^e <= x, for finite x > 0.
@@ -227,9 +285,11 @@ mod tests {
     fn scaling_is_by_a_power_of_two() {
         for top in [f64::MIN_POSITIVE / 64.0, 1e-20, 0.75, 1.0, 3.0, 1e20, 1e308] {
             let mut values = [top, -top / 4.0];
-            scale(&mut values);
+            let exponent = scale(&mut values);
+            assert_eq!(times_power_of_two(values[0], exponent), top);
             assert!((1.0..2.0).contains(&values[0]), "{top}: {values:?}");
             assert_eq!(values[1], -values[0] / 4.0);
+            assert_eq!(times_power_of_two(values[0], exponent), top);
         }
     }
 
@@ -256,12 +316,12 @@ mod tests {
     #[test]
     fn rows_equal_up_to_rounding_are_constant() {
         let check = |values: Vec<f64>, expected| {
-            assert_eq!(Layer::new(values, 4).err(), expected);
+            assert_eq!(Layer::new(values, 4).map(|layer| layer.constant), expected);
         };
-        check(vec![0.1; 40], Some(LayerFault::Constant));
-        check(vec![0.0; 40], Some(LayerFault::Constant));
-        check((0..40).map(|i| 0.1 + 1e-9 * f64::from(i)).collect(), Some(LayerFault::Constant));
-        check((0..40).map(|i| 0.1 + 1e-4 * f64::from(i)).collect(), None);
-        check(vec![0.0, 1.0, 2.0, 3.0, 0.0, f64::NAN, 0.0, 0.0], Some(LayerFault::NonFinite { row: 1 }));
+        check(vec![0.1; 40], Ok(true));
+        check(vec![0.0; 40], Ok(true));
+        check((0..40).map(|i| 0.1 + 1e-9 * f64::from(i)).collect(), Ok(true));
+        check((0..40).map(|i| 0.1 + 1e-4 * f64::from(i)).collect(), Ok(false));
+        check(vec![0.0, 1.0, 2.0, 3.0, 0.0, f64::NAN, 0.0, 0.0], Err(NonFinite { row: 1 }));
     }
 }

@@ -1,7 +1,10 @@
-//! The nearest rows of every row by cosine distance, for the metrics that count how many of them layers share.
+//! The nearest rows of every row, for the metrics that count how many of them layers share.
 //! Equally near rows are taken by index, the lower first; a row is never its own neighbour.
 
-use super::{Part, Prepare, Undefined};
+use lsa_common::metric::{Inner, MetricSpec};
+
+use super::vectorised::vectorised;
+use super::{Part, PartError, Prepare};
 
 /// The k nearest neighbours of every row of a layer.
 pub struct Neighbours {
@@ -25,51 +28,67 @@ impl Neighbours {
 /// strictly nearer to come in.
 pub struct Nearest {
     k: usize,
-    /// The largest cosines of every row, descending: [n, k], below any cosine where there is none yet.
-    cosines: Vec<f64>,
+    /// The nearest rows have the largest similarities, but the smallest distances.
+    sign: f64,
+    /// The largest similarities of every row, descending: [n, k], below any similarity where there is none yet.
+    similarities: Vec<f64>,
     /// The rows they belong to.
     indices: Vec<u32>,
-    /// The smallest of `cosines` of every row.
+    /// The smallest of `similarities` of every row.
     least: Vec<f64>,
 }
 
 impl Nearest {
-    /// For `n` rows, of which each has `k` neighbours; `k < n`.
-    pub fn new(n: usize, k: usize) -> Self {
+    /// For `n` rows, of which each has `spec.k` neighbours; `k < n`.
+    pub fn new(spec: &MetricSpec, n: usize) -> Self {
+        let k = spec.neighbours() as usize;
         Self {
             k,
-            cosines: vec![f64::NEG_INFINITY; n * k],
+            sign: if spec.inner == Some(Inner::Euclidean) { -1.0 } else { 1.0 },
+            similarities: vec![f64::NEG_INFINITY; n * k],
             indices: vec![0; n * k],
             least: vec![f64::NEG_INFINITY; n],
         }
     }
 
-    fn insert(&mut self, row: usize, candidate: usize, cosine: f64) {
-        let cosines = &mut self.cosines[row * self.k..][..self.k];
+    fn insert(&mut self, row: usize, candidate: usize, similarity: f64) {
+        let similarities = &mut self.similarities[row * self.k..][..self.k];
         let indices = &mut self.indices[row * self.k..][..self.k];
-        let place = cosines.partition_point(|other| *other >= cosine);
-        cosines.copy_within(place..self.k - 1, place + 1);
+        let place = similarities.partition_point(|other| *other >= similarity);
+        similarities.copy_within(place..self.k - 1, place + 1);
         indices.copy_within(place..self.k - 1, place + 1);
-        cosines[place] = cosine;
+        similarities[place] = similarity;
         indices[place] = u32::try_from(candidate).expect("row indices are u32");
-        self.least[row] = cosines[self.k - 1];
+        self.least[row] = similarities[self.k - 1];
     }
 }
 
 impl Prepare for Nearest {
     fn row(&mut self, i: usize, _own: f64, right: &[f64]) {
-        for (offset, cosine) in right.iter().enumerate() {
-            let j = i + 1 + offset;
-            if *cosine > self.least[i] {
-                self.insert(i, j, *cosine);
+        let mut start = 0;
+        while let Some(offset) =
+            next_nearer(self.sign, &right[start..], self.least[i], &self.least[i + 1 + start..])
+        {
+            let place = start + offset;
+            let (j, similarity) = (i + 1 + place, self.sign * right[place]);
+            if similarity > self.least[i] {
+                self.insert(i, j, similarity);
             }
-            if *cosine > self.least[j] {
-                self.insert(j, i, *cosine);
+            if similarity > self.least[j] {
+                self.insert(j, i, similarity);
             }
+            start = place + 1;
         }
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Part, Undefined> {
+    fn finish(self: Box<Self>) -> Result<Part, PartError> {
+        Ok(Part::new(self.neighbours()))
+    }
+}
+
+impl Nearest {
+    /// The neighbours, after all rows.
+    pub fn neighbours(mut self) -> Neighbours {
         let mut ranks = Vec::with_capacity(self.indices.len());
         let mut ranked: Vec<(u32, u32)> = Vec::with_capacity(self.k);
         for row in self.indices.chunks_exact_mut(self.k) {
@@ -79,7 +98,25 @@ impl Prepare for Nearest {
             row.iter_mut().zip(&ranked).for_each(|(index, (own, _))| *index = *own);
             ranks.extend(ranked.iter().map(|(_, rank)| *rank));
         }
-        Ok(Part::new(Neighbours { k: self.k, indices: self.indices, ranks }))
+        Neighbours { k: self.k, indices: self.indices, ranks }
+    }
+}
+
+vectorised! {
+    /// The first pair that comes in at one of its two rows: nearer than the least of the one row or of the others.
+    fn next_nearer(sign: f64, values: &[f64], least: f64, others: &[f64]) -> Option<usize> {
+        const LANES: usize = 16;
+        let is_nearer = |value: f64, other: f64| (sign * value > least) | (sign * value > other);
+        let (blocks, _) = values.as_chunks::<LANES>();
+        let (other_blocks, _) = others.as_chunks::<LANES>();
+        let mut blocks = blocks.iter().zip(other_blocks);
+        // Nearly every block holds none, which is told without a branch for each pair.
+        let none = |(block, others): &(&[f64; LANES], &[f64; LANES])| {
+            !(0..LANES).fold(false, |any, lane| any | is_nearer(block[lane], others[lane]))
+        };
+        let start = LANES * blocks.by_ref().take_while(none).count();
+        let mut rest = values[start..].iter().zip(&others[start..]);
+        rest.position(|(value, other)| is_nearer(*value, *other)).map(|offset| start + offset)
     }
 }
 
@@ -116,13 +153,38 @@ pub fn for_each_shared(left: &[u32], right: &[u32], mut met: impl FnMut(usize, u
     }
 }
 
+/// Calls `met` with every entry that is in one of two ascending lists or in both, ascending.
+pub fn for_each_of_either(left: &[u32], right: &[u32], mut met: impl FnMut(u32)) {
+    let (mut i, mut j) = (0, 0);
+    loop {
+        match (left.get(i), right.get(j)) {
+            (None, None) => return,
+            (Some(a), Some(b)) => {
+                met(*a.min(b));
+                (i, j) = (i + usize::from(a <= b), j + usize::from(b <= a));
+            }
+            (Some(a), None) => {
+                met(*a);
+                i += 1;
+            }
+            (None, Some(b)) => {
+                met(*b);
+                j += 1;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use lsa_common::metric::MetricName;
+
     use super::*;
 
     /// The neighbours of every row from a full symmetric matrix.
-    fn nearest(cosines: &[&[f64]], k: usize) -> Vec<u32> {
-        let mut nearest = Box::new(Nearest::new(cosines.len(), k));
+    fn nearest(cosines: &[&[f64]], k: u32) -> Vec<u32> {
+        let spec = MetricSpec { k: Some(k), ..MetricSpec::new(MetricName::JaccardSimilarity) };
+        let mut nearest = Box::new(Nearest::new(&spec, cosines.len()));
         for (i, row) in cosines.iter().enumerate() {
             nearest.row(i, 1.0, &row[i + 1..]);
         }
@@ -145,5 +207,8 @@ mod tests {
         assert_eq!(n_shared(&[1, 3, 5], &[2, 3, 5]), 2);
         assert_eq!(n_shared(&[1, 2], &[3, 4]), 0);
         assert_eq!(n_shared(&[1, 2], &[1, 2]), 2);
+        let mut either = Vec::new();
+        for_each_of_either(&[1, 3, 5], &[2, 3, 9, 11], |entry| either.push(entry));
+        assert_eq!(either, [1, 2, 3, 5, 9, 11]);
     }
 }

@@ -7,7 +7,9 @@ use std::ops::Range;
 use lsa_common::cost::EXACT_ROWS_MAX;
 use rayon::prelude::*;
 
-use super::layer::dot;
+use super::kept::{Kept, Window};
+use super::layer::{dot, dots};
+use super::vectorised::vectorised;
 
 /// A symmetric [n, n] matrix seen as a vector: its strict upper triangle, which counts twice, and its diagonal.
 pub struct PairVector {
@@ -28,53 +30,85 @@ impl PairVector {
 /// roundings average out and move a cosine by less than 1e-10.
 pub enum Values {
     /// As computed.
-    Exact(Vec<f64>),
-    /// Rounded to float32, or exact in it.
-    Rounded(Vec<f32>),
+    Exact(Kept<f64>),
+    /// Rounded to float32.
+    Rounded(Kept<f32>),
+    /// Integers.
+    Whole(Kept<i32>),
 }
 
 impl Values {
     /// Room for `count` values of a layer of `n` rows.
     pub fn with_capacity(n: usize, count: usize) -> Self {
         if n <= EXACT_ROWS_MAX as usize {
-            Self::Exact(Vec::with_capacity(count))
+            Self::Exact(Kept::with_capacity(count))
         } else {
-            Self::Rounded(Vec::with_capacity(count))
+            Self::Rounded(Kept::with_capacity(count))
         }
+    }
+
+    /// These integers.
+    pub fn whole(numbers: Vec<i32>) -> Self {
+        Self::Whole(Kept::from_vec(numbers))
     }
 
     /// Appends values.
     pub fn extend(&mut self, values: impl Iterator<Item = f64>) {
+        let values: Vec<f64> = values.collect();
+        self.extend_from_slice(&values);
+    }
+
+    /// Appends values.
+    pub fn extend_from_slice(&mut self, values: &[f64]) {
         match self {
-            Self::Exact(own) => own.extend(values),
-            Self::Rounded(own) => own.extend(values.map(|value| value as f32)),
+            Self::Exact(own) => own.extend_from_slice(values),
+            Self::Rounded(own) => own.extend_from_slice(values),
+            Self::Whole(own) => own.extend_from_slice(values),
+        }
+    }
+
+    /// Appends the values of `other`.
+    pub fn append(&mut self, other: &Self) {
+        let (mut window, mut chunk) = (Window::default(), [0.0; CHUNK]);
+        for range in chunks(0..other.len()) {
+            other.copy_to(range.clone(), &mut window, &mut chunk);
+            self.extend_from_slice(&chunk[..range.len()]);
         }
     }
 
     /// The sum of the squares of all values, in order.
     pub fn sum_of_squares(&self) -> f64 {
-        match self {
-            Self::Exact(values) => values.iter().map(|value| value * value).sum(),
-            Self::Rounded(values) => values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum(),
+        let (mut window, mut chunk) = (Window::default(), [0.0; CHUNK]);
+        let mut sum = 0.0;
+        for range in chunks(0..self.len()) {
+            self.copy_to(range.clone(), &mut window, &mut chunk);
+            chunk[..range.len()].iter().for_each(|value| sum += value * value);
         }
+        sum
     }
 
     fn len(&self) -> usize {
         match self {
             Self::Exact(values) => values.len(),
             Self::Rounded(values) => values.len(),
+            Self::Whole(values) => values.len(),
         }
     }
 
-    /// Writes the values of `range` to the start of `out`.
-    fn copy_to(&self, range: Range<usize>, out: &mut [f64]) {
+    /// Writes the values of a chunk to the start of `out`.
+    fn copy_to(&self, chunk: Range<usize>, window: &mut Window, out: &mut [f64]) {
         match self {
-            Self::Exact(values) => out[..range.len()].copy_from_slice(&values[range]),
-            Self::Rounded(values) => {
-                out.iter_mut().zip(&values[range]).for_each(|(out, value)| *out = f64::from(*value));
-            }
+            Self::Exact(values) => values.copy_to(chunk, window, out),
+            Self::Rounded(values) => values.copy_to(chunk, window, out),
+            Self::Whole(values) => values.copy_to(chunk, window, out),
         }
     }
+}
+
+/// The chunks of a range that begins with one.
+fn chunks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(CHUNK).map(move |start| start..(start + CHUNK).min(end))
 }
 
 /// Entries whose products are summed before the sum joins a total. A part of every result: changing it changes bytes.
@@ -87,23 +121,24 @@ const GROUPS_MAX: usize = 256;
 /// Undefined layers are `None` and give NaN. A vector of zeros does too. The matrix of `a` with itself is exactly
 /// symmetric; its diagonal is computed by the same rule as everything else.
 pub fn cosines(a: &[Option<&PairVector>], b: Option<&[Option<&PairVector>]>) -> Vec<f64> {
-    let norms = |vectors: &[Option<&PairVector>]| -> Vec<f64> {
-        let pairs: Vec<(usize, usize)> = (0..vectors.len()).map(|i| (i, i)).collect();
-        inner_products(vectors, vectors, &pairs).into_iter().map(f64::sqrt).collect()
-    };
-    let others = b.unwrap_or(a);
-    let width = others.len();
-    let pairs: Vec<(usize, usize)> =
-        (0..a.len()).flat_map(|i| (if b.is_some() { 0 } else { i }..width).map(move |j| (i, j))).collect();
-    let products = inner_products(a, others, &pairs);
-    let norms_a = norms(a);
-    let norms_b = b.map_or_else(|| norms_a.clone(), norms);
-    let mut matrix = vec![f64::NAN; a.len() * width];
+    // One list of all vectors, so that each is read once; products of vectors with themselves give the norms.
+    let all: Vec<Option<&PairVector>> = a.iter().chain(b.unwrap_or_default()).copied().collect();
+    let columns = if b.is_some() { a.len()..all.len() } else { 0..a.len() };
+    let first = |i: usize| if b.is_some() { columns.start } else { i };
+    let norms = (0..all.len()).map(|i| (i, i));
+    let cells = (0..a.len()).flat_map(|i| (first(i)..columns.end).map(move |j| (i, j)));
+    let pairs: Vec<(usize, usize)> = norms.chain(cells.filter(|(i, j)| i != j)).collect();
+    let products = inner_products(&all, &pairs);
+    let norms: Vec<f64> = products[..all.len()].iter().map(|product| product.sqrt()).collect();
+    let mut matrix = vec![f64::NAN; a.len() * columns.len()];
     for ((i, j), product) in pairs.into_iter().zip(products) {
-        let cosine = product / (norms_a[i] * norms_b[j]);
-        matrix[i * width + j] = cosine;
+        if !columns.contains(&j) || i >= a.len() {
+            continue;
+        }
+        let (row, column) = (i, j - columns.start);
+        matrix[row * columns.len() + column] = product / (norms[i] * norms[j]);
         if b.is_none() {
-            matrix[j * width + i] = cosine;
+            matrix[column * columns.len() + row] = matrix[row * columns.len() + column];
         }
     }
     matrix
@@ -112,48 +147,35 @@ pub fn cosines(a: &[Option<&PairVector>], b: Option<&[Option<&PairVector>]>) -> 
 /// The inner products of the named pairs; NaN where one of the two is undefined.
 ///
 /// The order of summation depends on the length of the vectors alone, never on which or how many there are.
-fn inner_products(
-    a: &[Option<&PairVector>],
-    b: &[Option<&PairVector>],
-    pairs: &[(usize, usize)],
-) -> Vec<f64> {
-    let upper = sums_of_products(a, b, pairs, |vector| &vector.upper);
-    let diagonal = sums_of_products(a, b, pairs, |vector| &vector.diagonal);
-    upper.into_iter().zip(diagonal).map(|(upper, diagonal)| 2.0 * upper + diagonal).collect()
+fn inner_products(vectors: &[Option<&PairVector>], pairs: &[(usize, usize)]) -> Vec<f64> {
+    let of = |part: fn(&PairVector) -> &Values| -> Vec<Option<&Values>> {
+        vectors.iter().map(|vector| vector.map(part)).collect()
+    };
+    let upper = sums_of_products(&of(|vector| &vector.upper), pairs);
+    let diagonal = sums_of_products(&of(|vector| &vector.diagonal), pairs);
+    let defined = |(i, j): &(usize, usize)| vectors[*i].is_some() && vectors[*j].is_some();
+    let products = upper.into_iter().zip(diagonal).map(|(upper, diagonal)| 2.0 * upper + diagonal);
+    products.zip(pairs).map(|(product, pair)| if defined(pair) { product } else { f64::NAN }).collect()
 }
 
-fn sums_of_products(
-    a: &[Option<&PairVector>],
-    b: &[Option<&PairVector>],
-    pairs: &[(usize, usize)],
-    part: fn(&PairVector) -> &Values,
-) -> Vec<f64> {
-    fn parts<'a>(
-        vectors: &[Option<&'a PairVector>],
-        part: fn(&PairVector) -> &Values,
-    ) -> Vec<Option<&'a Values>> {
-        vectors.iter().map(|vector| vector.map(part)).collect()
-    }
-    // Comparing vectors with themselves, each is converted once.
-    let one_side = std::ptr::eq(a, b);
-    let (a, b) = (parts(a, part), if one_side { Vec::new() } else { parts(b, part) });
-    let length = a.iter().chain(&b).flatten().map(|values| values.len()).min().unwrap_or(0);
+fn sums_of_products(vectors: &[Option<&Values>], pairs: &[(usize, usize)]) -> Vec<f64> {
+    let length = vectors.iter().flatten().map(|values| values.len()).min().unwrap_or(0);
     let group = length.div_ceil(CHUNK).div_ceil(GROUPS_MAX).max(1) * CHUNK;
     let starts: Vec<usize> = (0..length).step_by(group).collect();
     let partial: Vec<Vec<f64>> = starts
         .into_par_iter()
         .map(|start| {
             let mut sums = vec![0.0; pairs.len()];
-            let (mut chunks_a, mut chunks_b) = (vec![0.0; a.len() * CHUNK], vec![0.0; b.len() * CHUNK]);
-            let end = (start + group).min(length);
-            for begin in (start..end).step_by(CHUNK) {
-                let range = begin..(begin + CHUNK).min(end);
-                convert(&a, range.clone(), &mut chunks_a);
-                convert(&b, range.clone(), &mut chunks_b);
-                let chunks_b = if one_side { &chunks_a } else { &chunks_b };
-                for (sum, (i, j)) in sums.iter_mut().zip(pairs) {
-                    *sum += dot(&chunks_a[i * CHUNK..][..range.len()], &chunks_b[j * CHUNK..][..range.len()]);
+            let mut values = vec![0.0; vectors.len() * CHUNK];
+            let mut windows: Vec<Window> = vectors.iter().map(|_| Window::default()).collect();
+            for chunk in chunks(start..(start + group).min(length)) {
+                let places = vectors.iter().zip(values.chunks_exact_mut(CHUNK)).zip(&mut windows);
+                for ((vector, values), window) in places {
+                    if let Some(vector) = vector {
+                        vector.copy_to(chunk.clone(), window, values);
+                    }
                 }
+                add_products(pairs, chunk.len(), &values, &mut sums);
             }
             sums
         })
@@ -162,20 +184,29 @@ fn sums_of_products(
     for sums in partial {
         totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
     }
-    let b = if one_side { &a } else { &b };
-    for (total, (i, j)) in totals.iter_mut().zip(pairs) {
-        if a[*i].is_none() || b[*j].is_none() {
-            *total = f64::NAN;
-        }
-    }
     totals
 }
 
-/// One chunk of each vector as float64, [vectors, CHUNK]; what is undefined is left as it was.
-fn convert(vectors: &[Option<&Values>], range: Range<usize>, out: &mut [f64]) {
-    for (vector, out) in vectors.iter().zip(out.chunks_exact_mut(CHUNK)) {
-        if let Some(vector) = vector {
-            vector.copy_to(range.clone(), out);
+vectorised! {
+    /// Adds the products of two chunks to the sum of each pair.
+    fn add_products(pairs: &[(usize, usize)], length: usize, values: &[f64], sums: &mut [f64]) {
+        let chunk = |vector: usize| &values[vector * CHUNK..][..length];
+        let mut done = 0;
+        while done < pairs.len() {
+            let (i, j) = pairs[done];
+            match pairs.get(done + 1) {
+                // Two products with the same vector read it once.
+                Some((same, other)) if *same == i => {
+                    let [first, second] = dots(chunk(i), [chunk(j), chunk(*other)]);
+                    sums[done] += first;
+                    sums[done + 1] += second;
+                    done += 2;
+                }
+                _ => {
+                    sums[done] += dot(chunk(i), chunk(j));
+                    done += 1;
+                }
+            }
         }
     }
 }
@@ -206,7 +237,9 @@ mod tests {
         let all = vectors(4, n);
         let all_of = |values: &Values| {
             let mut all = vec![0.0; values.len()];
-            values.copy_to(0..values.len(), &mut all);
+            let mut window = Window::default();
+            chunks(0..values.len())
+                .for_each(|range| values.copy_to(range.clone(), &mut window, &mut all[range]));
             all
         };
         let full = |v: &PairVector| [all_of(&v.upper), all_of(&v.upper), all_of(&v.diagonal)].concat();

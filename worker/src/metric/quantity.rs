@@ -12,6 +12,7 @@
 
 use super::layer::{Layer, ZERO_NORM, dot, squared_distance, sum_of};
 use super::triangle::Triangle;
+use super::vectorised::vectorised;
 
 /// What a metric wants to know of each pair of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,24 +130,16 @@ impl<'a> Pairs<'a> {
     }
 
     fn kernel_row(&mut self, i: usize, out: &mut Vec<f64>) {
-        let width = self.layer.width as f64;
-        let offset = self.row_offset[i];
         let gram = gram_row(self.layer, self.gram, &self.gram_diagonal, i, &mut self.scratch);
-        let offsets = &self.row_offset[i + 1..];
-        out.extend(gram.iter().zip(offsets).map(|(gram, other)| gram + width * (offset * other)));
+        out.resize(gram.len(), 0.0);
+        kernel_values(gram, &self.row_offset[i + 1..], self.layer.width as f64, self.row_offset[i], out);
     }
 
     fn distance_row(&mut self, i: usize, out: &mut Vec<f64>) {
         self.kernel_row(i, out);
         let own = self.kernel_diagonal[i];
         let others = &self.kernel_diagonal[i + 1..];
-        let mut cancelled = false;
-        for (value, other) in out.iter_mut().zip(others) {
-            let sizes = own + other;
-            *value = sizes - 2.0 * *value;
-            cancelled |= *value < CANCELLED * sizes;
-        }
-        if cancelled {
+        if squared_distances(own, others, out) {
             let distinct = &self.layer.distinct_of;
             for (offset, (value, other)) in out.iter_mut().zip(others).enumerate() {
                 if *value < CANCELLED * (own + other) {
@@ -155,7 +148,7 @@ impl<'a> Pairs<'a> {
                 }
             }
         }
-        out.iter_mut().for_each(|value| *value = value.sqrt());
+        roots(out);
     }
 
     /// Cosines of the rows themselves or, with `of_rows` false, of the rows less their means.
@@ -168,12 +161,10 @@ impl<'a> Pairs<'a> {
             (self.row_mean[i], self.mean_product[i], normaliser.inverse[i]);
         let means_product = self.means_product;
         let gram = gram_row(layer, self.gram, &self.gram_diagonal, i, &mut self.scratch);
-        let others = self.mean_product[i + 1..].iter().zip(&self.row_mean[i + 1..]);
-        let others = others.zip(&normaliser.inverse[i + 1..]);
-        out.extend(gram.iter().zip(others).map(|(gram, ((product, mean), other_inverse))| {
-            let inner = gram + (mean_product + product) + means_product + width * (row_mean * mean);
-            saturated(inner * (inverse * other_inverse))
-        }));
+        out.resize(gram.len(), 0.0);
+        let own = Cosines { width, row_mean, mean_product, inverse, means_product };
+        let (products, means) = (&self.mean_product[i + 1..], &self.row_mean[i + 1..]);
+        cosine_values(own, gram, products, means, &normaliser.inverse[i + 1..], out);
         let amplification = normaliser.amplification[i];
         if amplification * normaliser.amplification_max > AMPLIFIED {
             let a = layer.distinct_of[i] as usize;
@@ -191,12 +182,69 @@ impl<'a> Pairs<'a> {
     }
 }
 
+vectorised! {
+    /// Kernels of a row from its inner products with others, centred over rows and columns.
+    fn kernel_values(gram: &[f64], offsets: &[f64], width: f64, offset: f64, out: &mut [f64]) {
+        for ((out, gram), other) in out.iter_mut().zip(gram).zip(offsets) {
+            *out = gram + width * (offset * other);
+        }
+    }
+}
+
+vectorised! {
+    /// Turns kernels into squared distances; whether too little is left of any of them.
+    fn squared_distances(own: f64, others: &[f64], values: &mut [f64]) -> bool {
+        let mut cancelled = false;
+        for (value, other) in values.iter_mut().zip(others) {
+            let sizes = own + other;
+            *value = sizes - 2.0 * *value;
+            cancelled |= *value < CANCELLED * sizes;
+        }
+        cancelled
+    }
+}
+
+vectorised! {
+    fn roots(values: &mut [f64]) {
+        values.iter_mut().for_each(|value| *value = value.sqrt());
+    }
+}
+
+/// What one row brings to its cosines with others.
+#[derive(Clone, Copy)]
+struct Cosines {
+    width: f64,
+    row_mean: f64,
+    mean_product: f64,
+    inverse: f64,
+    means_product: f64,
+}
+
+vectorised! {
+    /// Cosines from inner products that are centred over rows and columns, and what the other rows bring.
+    fn cosine_values(
+        own: Cosines,
+        gram: &[f64],
+        products: &[f64],
+        means: &[f64],
+        inverses: &[f64],
+        out: &mut [f64],
+    ) {
+        let others = products.iter().zip(means).zip(inverses);
+        for ((out, gram), ((product, mean), inverse)) in out.iter_mut().zip(gram).zip(others) {
+            let inner = gram + (own.mean_product + product) + own.means_product + own.width * (own.row_mean * mean);
+            *out = saturated(inner * (own.inverse * inverse));
+        }
+    }
+}
+
 /// The inner product of two distinct rows, each less its own mean.
 fn covariance(layer: &Layer, a: usize, b: usize) -> f64 {
     let (mean_a, mean_b) = (layer.row_means[a], layer.row_means[b]);
     sum_of(layer.row(a), layer.row(b), |x, y| (x - mean_a) * (y - mean_b))
 }
 
+#[inline(always)]
 fn saturated(cosine: f64) -> f64 {
     if cosine.abs() >= PARALLEL { 1f64.copysign(cosine) } else { cosine }
 }

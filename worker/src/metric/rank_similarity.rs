@@ -5,14 +5,12 @@
 //!
 //! Wang et al., "Towards Understanding the Instability of Network Embedding", 2020; as the ReSi benchmark has it.
 
-use lsa_common::metric::MetricSpec;
-
 use super::neighbours::{Neighbours, for_each_shared};
-use super::{Part, pairwise};
+use super::{Failed, Sides};
 
 /// Rank similarity of all pairs of layers, in [0, 1].
-pub fn combine(spec: &MetricSpec, a: &[Option<&Part>], b: Option<&[Option<&Part>]>) -> Vec<f64> {
-    pairwise(spec, a, b, mean_score)
+pub fn combine(sides: &Sides<'_>) -> Result<Vec<f64>, Failed> {
+    sides.pairwise(|left, right| Ok(mean_score(left, right)))
 }
 
 fn mean_score(a: &Neighbours, b: &Neighbours) -> f64 {

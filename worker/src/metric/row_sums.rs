@@ -3,11 +3,24 @@
 use super::pair_vector::Values;
 use super::scratch::Scratch;
 use super::triangle::{n_pairs, row_start};
+use super::vectorised::vectorised;
 
 /// The strict upper triangle of a symmetric matrix, and what each of its rows sums to without the diagonal.
 pub struct SummedRows {
     upper: Scratch<f64>,
     sums: Vec<f64>,
+}
+
+vectorised! {
+    /// Adds each value to its sum and returns the sum of all, in order.
+    fn add_to_each(values: &[f64], sums: &mut [f64]) -> f64 {
+        let mut total = -0.0;
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum += value;
+            total += value;
+        }
+        total
+    }
 }
 
 impl SummedRows {
@@ -20,8 +33,7 @@ impl SummedRows {
     pub fn row(&mut self, i: usize, right: &[f64]) {
         self.upper.extend_from_slice(right);
         let (done, later) = self.sums.split_at_mut(i + 1);
-        done[i] += right.iter().sum::<f64>();
-        later.iter_mut().zip(right).for_each(|(sum, value)| *sum += value);
+        done[i] += add_to_each(right, later);
     }
 
     /// The sum of each row.
@@ -33,10 +45,13 @@ impl SummedRows {
     pub fn centred(&self, means: &[f64], grand_mean: f64) -> Values {
         let n = means.len();
         let mut centred = Values::with_capacity(n, self.upper.len());
+        let mut less = Vec::with_capacity(n);
         for i in 0..n {
             let row = &self.upper[row_start(n, i)..row_start(n, i + 1)];
             let own = means[i] - grand_mean;
-            centred.extend(row.iter().zip(&means[i + 1..]).map(|(value, mean)| value - own - mean));
+            less.clear();
+            less.extend(row.iter().zip(&means[i + 1..]).map(|(value, mean)| value - own - mean));
+            centred.extend_from_slice(&less);
         }
         centred
     }

@@ -7,7 +7,11 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::thread::LocalKey;
 
-/// A vector whose memory goes back to the thread that drops it.
+use lsa_common::cost::SPARE_BYTES_MAX;
+
+const CACHE_LINE_BYTES: usize = 64;
+
+/// A vector whose memory goes back to the thread that drops it, or to the system where it is more than [`SPARE_BYTES_MAX`].
 pub struct Scratch<T: Spare>(Vec<T>);
 
 /// Entries of which buffers are kept.
@@ -44,6 +48,21 @@ impl<T: Spare> Scratch<T> {
     }
 }
 
+/// The first `count` entries from where a cache line begins, of a buffer that is made long enough for it.
+///
+/// Products of matrices may round otherwise where the matrices are aligned otherwise.
+pub fn aligned(buffer: &mut Vec<f64>, count: usize) -> &mut [f64] {
+    buffer.resize(count + CACHE_LINE_BYTES / size_of::<f64>(), 0.0);
+    let start = buffer.as_ptr().align_offset(CACHE_LINE_BYTES);
+    &mut buffer[start..start + count]
+}
+
+/// The same entries of a buffer that [`aligned`] has made.
+pub fn aligned_part(buffer: &[f64], count: usize) -> &[f64] {
+    let start = buffer.as_ptr().align_offset(CACHE_LINE_BYTES);
+    &buffer[start..start + count]
+}
+
 impl<T: Spare> Deref for Scratch<T> {
     type Target = Vec<T>;
 
@@ -61,6 +80,9 @@ impl<T: Spare> DerefMut for Scratch<T> {
 impl<T: Spare> Drop for Scratch<T> {
     fn drop(&mut self) {
         let mut buffer = std::mem::take(&mut self.0);
+        if (buffer.capacity() * size_of::<T>()) as u64 > SPARE_BYTES_MAX {
+            return;
+        }
         buffer.clear();
         // While a thread ends, its spare buffers may be gone already; this one then goes the same way.
         let _ = T::spare().try_with(|spare| spare.borrow_mut().push(buffer));

@@ -12,6 +12,12 @@ pub fn row_start(n: usize, i: usize) -> usize {
     i * (2 * n - i - 1) / 2
 }
 
+/// Where the entry (i, j) or, which is the same, (j, i) stands; `i != j`.
+pub fn pair_place(n: usize, i: usize, j: usize) -> usize {
+    let (low, high) = if i < j { (i, j) } else { (j, i) };
+    row_start(n, low) + high - low - 1
+}
+
 /// The strict upper triangle of a symmetric matrix.
 pub struct Triangle {
     n: usize,
@@ -36,8 +42,7 @@ impl Triangle {
 
     /// The entry (i, j) or, which is the same, (j, i); `i != j`.
     pub fn at(&self, i: usize, j: usize) -> f64 {
-        let (low, high) = if i < j { (i, j) } else { (j, i) };
-        self.values[row_start(self.n, low) + high - low - 1]
+        self.values[pair_place(self.n, i, j)]
     }
 }
 
