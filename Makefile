@@ -1,6 +1,6 @@
 # Each target is a script or a cargo command that can be run by hand as well.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test build lint doc bench clean-demo
+.PHONY: help setup demo test build lint doc bench bench-trial clean-demo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,8 +24,12 @@ lint: setup ## format and clippy, without warnings
 doc: setup ## the API documentation, in target/doc
 	cargo doc --release --workspace --no-deps --locked
 
-bench: ## lsa-worker embed beside the usual Python loop, on this machine
+bench: ## lsa-worker embed beside the usual Python loop, and one trial of 13 and of 25 layers, on this machine
 	@scripts/bench.sh
+	@$(MAKE) --no-print-directory bench-trial
+
+bench-trial: ## one trial of 13 and of 25 layers, step by step, on this machine
+	@scripts/bench-trial.sh
 
 clean-demo: ## remove the demo's input and results (the work kept in the store stays)
 	rm -rf demo-results .demo-input
