@@ -106,7 +106,7 @@ pub fn transformed((d, values): &Rows, invariance: Invariance) -> Rows {
         values.iter().enumerate().map(|(place, x)| change(*x, place / d, place % d)).collect()
     };
     let values = match invariance {
-        Invariance::Rotation => reflected(values, d),
+        Invariance::Rotation => reflected(values, d, 20),
         Invariance::Scaling => each(&|x, _, _| 3.7 * x),
         Invariance::Translation => each(&|x, _, column| x + 2.0 * per_column[column]),
         Invariance::RowOffset => each(&|x, row, _| x + 2.0 * per_row[row]),
@@ -130,9 +130,9 @@ pub fn transformed((d, values): &Rows, invariance: Invariance) -> Rows {
 }
 
 /// Rows times an orthogonal matrix: two Householder reflections.
-fn reflected(values: &[f64], d: usize) -> Vec<f64> {
+pub fn reflected(values: &[f64], d: usize, seed: u64) -> Vec<f64> {
     let mut out = values.to_vec();
-    for seed in [20, 21] {
+    for seed in [seed, seed + 1] {
         let v = noise(seed, d);
         let size: f64 = v.iter().map(|x| x * x).sum();
         for row in out.chunks_exact_mut(d) {

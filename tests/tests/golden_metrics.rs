@@ -1,13 +1,12 @@
-//! The similarity metrics against stored matrices of an independent reference, at their edges, and by their declared
-//! properties.
+//! The similarity metrics against stored matrices of an independent reference, and at their edges.
 
 use std::path::{Path, PathBuf};
 
 use lsa_common::cost::{trial_memory_min_bytes, trial_scratch_bytes};
 use lsa_common::failure::FailureClass;
-use lsa_common::metric::{Invariance, MetricName, MetricSpec, Number};
+use lsa_common::metric::{MetricName, MetricSpec};
 use lsa_common::trial_matrices::TrialMatrices;
-use lsa_tests::layers::{InMemory, noise};
+use lsa_tests::layers::{InMemory, noise, reflected};
 use lsa_worker::array_file::{ArrayFile, npy_bytes};
 use lsa_worker::resources::{MemoryArgs, Resources};
 use lsa_worker::similarity::{SimilarityArgs, run};
@@ -337,140 +336,6 @@ fn equal_rows_tie_exactly_and_ties_go_to_the_lower_index() {
     let overlap =
         &result.matrices.iter().find(|(spec, _)| spec.name == MetricName::JaccardSimilarity).unwrap().1;
     assert_eq!(overlap[1], 1.0);
-}
-
-/// Rows times an orthogonal matrix: two Householder reflections.
-fn reflected(values: &[f64], d: usize, seed: u64) -> Vec<f64> {
-    let mut out = values.to_vec();
-    for seed in [seed, seed + 1] {
-        let v = noise(seed, d);
-        let size: f64 = v.iter().map(|x| x * x).sum();
-        for row in out.chunks_exact_mut(d) {
-            let along: f64 = row.iter().zip(&v).map(|(x, v)| x * v).sum();
-            row.iter_mut().zip(&v).for_each(|(x, v)| *x -= 2.0 * along / size * v);
-        }
-    }
-    out
-}
-
-/// What the invariance allows to be done to a layer of `d` columns.
-fn transformed(values: &[f64], d: usize, invariance: Invariance) -> Vec<f64> {
-    let n = values.len() / d;
-    let (per_row, per_column) = (noise(11, n), noise(12, d));
-    let each = |change: &dyn Fn(f64, usize, usize) -> f64| -> Vec<f64> {
-        values.iter().enumerate().map(|(place, x)| change(*x, place / d, place % d)).collect()
-    };
-    match invariance {
-        Invariance::Rotation => reflected(values, d, 20),
-        Invariance::Scaling => each(&|x, _, _| 3.7 * x),
-        Invariance::Translation => each(&|x, _, column| x + 2.0 * per_column[column]),
-        Invariance::RowOffset => each(&|x, row, _| x + 2.0 * per_row[row]),
-        Invariance::RowScaling => each(&|x, row, _| x * (1.5 + per_row[row])),
-        Invariance::LinearMap => {
-            // Far from orthogonal, and far from singular.
-            let map: Vec<f64> = noise(13, d * d)
-                .iter()
-                .enumerate()
-                .map(|(place, x)| if place / d == place % d { 2.0 + x } else { x / d as f64 })
-                .collect();
-            let mapped = |row: &[f64], column: usize| (0..d).map(|i| row[i] * map[i * d + column]).sum();
-            values
-                .chunks_exact(d)
-                .flat_map(|row| (0..d).map(move |column| mapped(row, column)).collect::<Vec<_>>())
-                .collect()
-        }
-        Invariance::ColumnOrder => {
-            let order: Vec<usize> = (0..d).map(|i| (i * 5 + 3) % d).collect();
-            values.chunks_exact(d).flat_map(|row| order.iter().map(|i| row[*i]).collect::<Vec<_>>()).collect()
-        }
-        Invariance::RowOrder => {
-            let order = (0..n).map(|i| (i * 7 + 3) % n);
-            order.flat_map(|row| &values[row * d..][..d]).copied().collect()
-        }
-    }
-}
-
-#[test]
-fn declared_invariances_hold_and_no_others() {
-    let (n, d) = (90, 12);
-    let (x, y) = related(n, d);
-    let all = [
-        Invariance::Rotation,
-        Invariance::Scaling,
-        Invariance::Translation,
-        Invariance::RowOffset,
-        Invariance::RowScaling,
-        Invariance::LinearMap,
-        Invariance::RowOrder,
-        Invariance::ColumnOrder,
-    ];
-    for spec in telling_parameters() {
-        let (name, properties) = (spec.name, spec.name.info());
-        let values = |x: Vec<f64>, y: Vec<f64>| {
-            let result = compare(&InMemory(vec![(d, x), (d, y)]), std::slice::from_ref(&spec)).unwrap();
-            only(&result)[1..3].to_vec()
-        };
-        let before = values(x.clone(), y.clone());
-        let size = before[0].abs();
-        let far = (before[0] - properties.identical).abs();
-        assert!(size > 1e-3 && far > 1e-3, "{name}: {before:?} is no good base for comparison");
-        for invariance in all {
-            // A common order of the rows is an invariance of the pair, the others of each layer alone.
-            let both = invariance == Invariance::RowOrder;
-            let (other_x, other_y) = (transformed(&x, d, invariance), transformed(&y, d, invariance));
-            let cases = match both {
-                true => vec![(other_x, other_y)],
-                false => vec![(other_x, y.clone()), (x.clone(), other_y)],
-            };
-            let change = cases.into_iter().flat_map(|(x, y)| {
-                let after = values(x, y);
-                [(after[0] - before[0]).abs(), (after[1] - before[1]).abs()]
-            });
-            let change = change.fold(0.0, f64::max) / size;
-            // An order of the columns is a rotation.
-            let declared = properties.invariances.contains(&invariance)
-                || invariance == Invariance::ColumnOrder
-                    && properties.invariances.contains(&Invariance::Rotation);
-            assert_eq!(change < TOLERANCE, declared, "{name}, {invariance:?}: changes by {change}");
-        }
-        let turned = values(y.clone(), x.clone());
-        assert_eq!(before[0].to_bits() == before[1].to_bits(), properties.symmetric, "{name}: {before:?}");
-        let error = (turned[0] - before[1]).abs().max((turned[1] - before[0]).abs());
-        assert!(error < TOLERANCE_DIAGONAL * size.max(1.0), "{name}: {before:?}, turned {turned:?}");
-    }
-}
-
-/// Every metric, with batches of which there are several, and directions of which some are left out.
-fn telling_parameters() -> Vec<MetricSpec> {
-    let few_rows = |name: MetricName| {
-        let default = MetricSpec::new(name);
-        let variance = default.variance.and(Number::new(0.9));
-        MetricSpec { batch_size: default.batch_size.map(|_| 30), variance, ..default }
-    };
-    MetricName::ALL.into_iter().map(few_rows).collect()
-}
-
-#[test]
-fn values_stay_in_their_declared_range() {
-    for seed in 0..10 {
-        let n = 12 + 3 * seed as usize;
-        let layers = (0..4).map(|layer| (5, noise(100 * seed + layer, n * 5))).collect();
-        for (spec, matrix) in compare_layers(layers, &MetricName::ALL).unwrap().matrices {
-            let info = spec.name.info();
-            let (low, high) = (info.range.0 - TOLERANCE_DIAGONAL, info.range.1 + TOLERANCE_DIAGONAL);
-            assert!(matrix.iter().all(|cell| (low..=high).contains(cell)), "{}: {matrix:?}", spec.name);
-            for own in matrix.iter().step_by(5) {
-                // A distance is the root of what rounding leaves of a difference.
-                let tolerance =
-                    if info.larger_is_more_similar { TOLERANCE_DIAGONAL } else { TOLERANCE_FEW_ROWS };
-                assert!(
-                    (own - info.identical).abs() < tolerance,
-                    "{}: {own} of a layer and itself",
-                    spec.name
-                );
-            }
-        }
-    }
 }
 
 /// The further metrics against their definitions, from full matrices in float64.
