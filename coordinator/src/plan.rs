@@ -28,7 +28,7 @@ pub struct Work {
     pub depends_on: Vec<WorkId>,
     /// Bytes of device memory that a unit of it needs.
     pub memory_bytes: u64,
-    /// Floating-point operations of all of it, an upper bound; weighs progress.
+    /// Floating-point operations of all of it, for texts of full length; weighs progress.
     pub flop: u64,
 }
 
@@ -312,7 +312,8 @@ fn comparison_work(comparison: Comparison) -> Work {
     let widths = comparison.widths();
     // Unrelated rows are the same layers once more, and both are kept until they are compared.
     let times = if settings.calibrate { 2 } else { 1 };
-    let one = cost::trial_flop(settings.sample_size, &widths).saturating_mul(times);
+    let one = cost::trial_flop(settings.sample_size, &widths, &settings.metrics, &settings.layer_metrics);
+    let one = one.saturating_mul(times);
     let held = u64::from(settings.sample_size) * widths.iter().map(|w| u64::from(*w) * 4).sum::<u64>();
     // The least: a worker with more uses it, one with no more puts what does not fit on disk.
     let trial = cost::trial_memory_min_bytes(
