@@ -19,6 +19,7 @@ pub mod pooling;
 pub mod resources;
 pub mod rpc;
 pub mod run;
+pub mod sampled_rows;
 pub mod serve;
 pub mod similarity;
 pub mod stored;

@@ -26,7 +26,8 @@ use tokio::runtime::Handle;
 use crate::extract::{ExtractError, ExtractRequest, Extractor, Pooled};
 use crate::inputs::{self, InputError};
 use crate::resources::MemoryArgs;
-use crate::stored::{self, SampledRows, StoredError};
+use crate::sampled_rows::SampledRows;
+use crate::stored::{self, StoredError};
 use crate::trial::{TrialError, Wanted, run_trial};
 
 /// What every attempt of this process shares.
@@ -340,7 +341,7 @@ impl Runner {
         union.dedup();
         let go_on = || !progress.is_stopped();
         let resources = self.memory.resources(self.threads);
-        let read = SampledRows::read(&self.runtime, &self.store, unit, &records, &union, &go_on)?;
+        let read = SampledRows::read(&self.runtime, &self.store, unit, &records, &union, &resources, &go_on)?;
         let source = read.ok_or(RunError::Stopped)?;
         let resources = resources.less_memory(source.n_bytes());
         let mut trials: Vec<(u32, TrialMatrices)> = Vec::with_capacity(draws.len());

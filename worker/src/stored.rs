@@ -1,9 +1,9 @@
-//! What earlier stages committed, read back and verified: texts of a row range, rows of an extraction.
+//! What earlier stages committed, read back and verified: texts of a row range, records of an extraction.
 
-use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 
-use lsa_common::artifact::Rows;
 use lsa_common::id::Digest;
 use lsa_common::layout;
 use lsa_common::model::Pooling;
@@ -11,10 +11,7 @@ use lsa_common::record::{ShardRecord, TextsRecord};
 use lsa_common::report::Damaged;
 use lsa_common::store::{Store, StoreError};
 use lsa_common::texts::{PART_ROWS_MAX, decode_part};
-use lsa_common::unit::{CompareSide, CompareUnit};
-use tokio::runtime::Handle;
-
-use crate::trial::{LayerRows, LayerSource, SourceError};
+use lsa_common::unit::CompareSide;
 
 /// Why something committed could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +29,18 @@ pub enum StoredError {
     /// The bucket failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Rows that do not fit into memory could not be put on disk; most often it is full.
+    #[error(
+        "rows for trials cannot be kept in {}; free space there, name another folder with --scratch, or allow more memory",
+        folder.display()
+    )]
+    Scratch {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// The texts in `range` of prepared texts.
@@ -70,83 +79,8 @@ pub async fn texts(
     Ok(texts)
 }
 
-/// The rows that some trials of a comparison need, held in memory: only those, side after side and layer by layer.
-pub struct SampledRows {
-    layers: Vec<Layer>,
-    rows: BTreeMap<u32, usize>,
-    n_rows: u32,
-}
-
-struct Layer {
-    width: usize,
-    values: Vec<f32>,
-}
-
-impl SampledRows {
-    /// Reads every shard once per layer and keeps `rows` (ascending, of all texts) of it. `records` has the shards of
-    /// each side; `None` where `go_on` said no.
-    pub fn read(
-        runtime: &Handle,
-        store: &Store,
-        unit: &CompareUnit,
-        records: &[Vec<ShardRecord>],
-        rows: &[u32],
-        go_on: &dyn Fn() -> bool,
-    ) -> Result<Option<Self>, StoredError> {
-        let mut layers = Vec::with_capacity(unit.n_layers());
-        for (side, records) in unit.sides.iter().zip(records) {
-            for place in 0..side.layers.len() {
-                if !go_on() {
-                    return Ok(None);
-                }
-                layers.push(read_layer(runtime, store, (side, unit.pooling), records, place, rows)?);
-            }
-        }
-        let rows = rows.iter().enumerate().map(|(place, row)| (*row, place)).collect();
-        Ok(Some(Self { layers, rows, n_rows: unit.n_texts }))
-    }
-}
-
-fn read_layer(
-    runtime: &Handle,
-    store: &Store,
-    (side, pooling): (&CompareSide, Pooling),
-    records: &[ShardRecord],
-    place: usize,
-    rows: &[u32],
-) -> Result<Layer, StoredError> {
-    let mut values = Vec::new();
-    let mut width = 0;
-    let mut rest = rows;
-    let mut first_row = 0u32;
-    for record in records {
-        let end = first_row + record.n_rows;
-        let (inside, after) = rest.split_at(rest.partition_point(|row| *row < end));
-        rest = after;
-        if !inside.is_empty() {
-            let damaged = |fault: String| shard_damaged(side, pooling, record.shard, fault);
-            let layer = record.layers.get(place).filter(|layer| layer.layer == side.layers[place]);
-            let layer = layer.ok_or_else(|| damaged("its record has other layers".to_owned()))?;
-            if width != 0 && width != layer.width {
-                return Err(damaged(format!("rows of width {} beside rows of width {width}", layer.width)));
-            }
-            width = layer.width;
-            let bytes = match runtime.block_on(store.get_verified(&layer.object)) {
-                Err(StoreError::Damaged { fault, .. }) => return Err(damaged(fault)),
-                bytes => bytes?,
-            };
-            let decoded = Rows::decode(&bytes, record.n_rows as usize, width as usize);
-            let decoded = decoded.map_err(|e| damaged(e.to_string()))?;
-            for row in inside {
-                decoded.append((row - first_row) as usize, &mut values);
-            }
-        }
-        first_row = end;
-    }
-    Ok(Layer { width: width as usize, values })
-}
-
-fn shard_damaged(side: &CompareSide, pooling: Pooling, shard: u32, fault: String) -> StoredError {
+/// That a shard of a side has to be made again.
+pub fn shard_damaged(side: &CompareSide, pooling: Pooling, shard: u32, fault: String) -> StoredError {
     StoredError::Damaged {
         what: format!("shard {shard} of pooling {pooling}"),
         fault,
@@ -181,41 +115,4 @@ pub async fn shard_records(
         return Err(damaged(last, format!("all shards have {n_rows} rows, expected {n_texts}")));
     }
     Ok(records)
-}
-
-impl SampledRows {
-    /// The memory that the rows take, in bytes.
-    pub fn n_bytes(&self) -> u64 {
-        self.layers.iter().map(|layer| size_of_val(&*layer.values) as u64).sum()
-    }
-}
-
-impl LayerSource for SampledRows {
-    fn n_layers(&self) -> usize {
-        self.layers.len()
-    }
-
-    fn n_rows(&self) -> u32 {
-        self.n_rows
-    }
-
-    fn width(&self, layer: usize) -> usize {
-        self.layers[layer].width
-    }
-
-    fn rows(&self, layer: usize, rows: &[u32]) -> Result<LayerRows, SourceError> {
-        let Layer { width, values } = &self.layers[layer];
-        let mut gathered = Vec::with_capacity(rows.len() * width);
-        for row in rows {
-            let Some(place) = self.rows.get(row) else {
-                return Err(SourceError {
-                    class: lsa_common::failure::FailureClass::Reject,
-                    message: format!("row {row} was not read for these trials"),
-                    cause: None,
-                });
-            };
-            gathered.extend(values[place * width..(place + 1) * width].iter().map(|value| f64::from(*value)));
-        }
-        Ok(LayerRows { width: *width, values: gathered })
-    }
 }
