@@ -10,9 +10,13 @@ use crate::id::{Digest, JobId};
 use crate::key::digest_of;
 use crate::metric::{LayerMetricName, MetricSpec, Number};
 use crate::model::{Dtype, PinnedModel, Pooling};
+use crate::wire::MESSAGE_BYTES_MAX;
 
 /// The version of the spec's form; raised when an older coordinator could misread a newer spec.
-pub const SPEC_FORMAT: u32 = 1;
+pub const SPEC_FORMAT: u32 = 2;
+
+/// The most bytes that one trial may yield: a message and room for what stands beside.
+const REPORT_BYTES_MAX: u64 = MESSAGE_BYTES_MAX as u64 / 8 * 7;
 
 /// Shards of an extraction, and trials of a comparison: more would not fit a scheduler's memory.
 const UNITS_MAX: u32 = 1_000_000;
@@ -107,6 +111,15 @@ pub struct SimilaritySettings {
     pub calibrate: bool,
     /// The seed of the draws.
     pub seed: u64,
+}
+
+impl SimilaritySettings {
+    /// Bytes of what one trial over so many layers yields.
+    pub fn trial_bytes(&self, n_layers: u64) -> u64 {
+        let matrices = self.metrics.len() as u64 * if self.calibrate { 2 } else { 1 };
+        let numbers = n_layers.saturating_mul(matrices).saturating_add(self.layer_metrics.len() as u64);
+        numbers.saturating_mul(n_layers).saturating_mul(8)
+    }
 }
 
 /// How many Monte Carlo draws there are.
@@ -251,6 +264,7 @@ impl JobSpec {
                 return invalid(format!("texts[{}]", plan.dataset), "has no files, or one without digest");
             }
         }
+        self.check_sizes()?;
         let mut names = std::collections::BTreeSet::new();
         for experiment in &self.experiments {
             let place = || format!("experiments[{}]", experiment.name);
@@ -302,6 +316,33 @@ impl JobSpec {
                          ci_half_width above 0",
                     );
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// That what one trial yields can be reported.
+    fn check_sizes(&self) -> Result<(), SpecError> {
+        for experiment in &self.experiments {
+            let similarity = &experiment.similarity;
+            let together = |other: &&Experiment| match similarity.compare {
+                Compare::Within => other.name == experiment.name,
+                Compare::Across => {
+                    (other.texts, other.pooling) == (experiment.texts, experiment.pooling)
+                        && other.similarity == *similarity
+                }
+            };
+            let compared = self.experiments.iter().filter(together);
+            let n_layers: usize = compared.map(|other| other.extraction.layers.len()).sum();
+            let bytes = similarity.trial_bytes(n_layers as u64);
+            if bytes > REPORT_BYTES_MAX {
+                return Err(SpecError::Invalid {
+                    place: format!("experiments[{}]", experiment.name),
+                    fault: format!(
+                        "the matrices of {n_layers} layers take {bytes} bytes for each trial, at most {REPORT_BYTES_MAX} \
+                         can be reported; compare fewer models, layers or metrics at once"
+                    ),
+                });
             }
         }
         Ok(())

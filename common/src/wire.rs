@@ -18,7 +18,7 @@ pub mod job {
 }
 
 /// Raised when an older peer could misread a message.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The largest message that either side takes: a report of some trials of a deep model fits with room to spare.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;

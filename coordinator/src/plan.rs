@@ -12,6 +12,7 @@ use lsa_common::id::{Digest, UnitId};
 use lsa_common::job::{Compare, Experiment, ExtractionSettings, JobSpec, SimilaritySettings, Trials};
 use lsa_common::key::{comparison_base_key, digest_of, extraction_base_key, model_files_key, texts_key};
 use lsa_common::model::{PinnedModel, Pooling};
+use lsa_common::wire::MESSAGE_BYTES_MAX;
 
 /// Names a work: its base key together with the part of it that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -146,10 +147,15 @@ impl Comparison {
 
     /// Trials that one unit takes: embeddings are read once for all of them, and units stay numerous enough to share.
     ///
-    /// Where intervals decide on their number, those from one look to the next: a unit never reaches beyond a look.
+    /// Where intervals decide on their number, those from one look to the next: a unit never reaches beyond a look. A
+    /// report of all of them fits a message.
     pub fn trials_per_unit(&self) -> u32 {
+        let fitting =
+            (MESSAGE_BYTES_MAX / 2) as u64 / self.settings.trial_bytes(self.n_layers() as u64).max(1);
+        let fitting = u32::try_from(fitting.max(1)).unwrap_or(u32::MAX);
         match self.settings.trials {
-            Trials::Fixed(trials) => (trials / 4).clamp(1, 8),
+            Trials::Fixed(trials) => (trials / 4).clamp(1, 8).min(fitting),
+            Trials::Auto { .. } if fitting < Trials::LOOK_EVERY => 1,
             Trials::Auto { .. } => Trials::LOOK_EVERY,
         }
     }

@@ -438,6 +438,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_trial_yields_has_to_fit_a_message() {
+        let mut spec = resolved("[similarity]\ncompare = \"across\"\ntrials = 40").unwrap();
+        let per_unit = |spec: &JobSpec| match &crate::plan::plan(spec).works.last().unwrap().what {
+            crate::plan::What::Compare(comparison) => comparison.trials_per_unit(),
+            _ => panic!("comparisons come last"),
+        };
+        assert_eq!(per_unit(&spec), 8);
+        spec.experiments[0].extraction.layers = (0..600).collect();
+        assert_eq!(per_unit(&spec), 2, "four matrices of 600 × 600 are 11 MiB");
+        spec.experiments[0].extraction.layers = (0..3000).collect();
+        let error = spec.check().unwrap_err().to_string();
+        assert!(error.contains("3000 layers") && error.contains("fewer models"), "{error}");
+    }
+
+    #[test]
     fn with_continue_on_error_the_good_ones_are_kept() {
         let lists = |models: &str| {
             format!(
