@@ -59,6 +59,12 @@ impl Axis {
         Self { title: title.to_owned(), labels, undefined, layers: layers.to_vec() }
     }
 
+    /// The layers of one model; `undefined` is by hidden-state index.
+    fn of_model(layers: &[u32], undefined: &BTreeMap<u32, String>) -> Self {
+        let reason = |(place, layer): (usize, &u32)| Some((place, undefined.get(layer)?.clone()));
+        Self::layers("layer", layers, layers.iter().enumerate().filter_map(reason).collect())
+    }
+
     /// Entries with labels of their own. `undefined` is by place.
     pub fn named(title: &str, labels: Vec<String>, undefined: BTreeMap<usize, String>) -> Self {
         Self { title: title.to_owned(), labels, undefined, layers: Vec::new() }
@@ -140,9 +146,7 @@ impl<'a> Figure<'a> {
         check_size(metric, values, side, side)?;
         let layers = layers(metadata, side);
         let heading = metadata.metric_title(metric);
-        let reason = |(place, layer): (usize, &u32)| Some((place, metadata.undefined.get(layer)?.clone()));
-        let undefined = layers.iter().enumerate().filter_map(reason).collect();
-        let axis = Axis::layers("layer", &layers, undefined);
+        let axis = Axis::of_model(&layers, &metadata.undefined);
         Ok(Self {
             scale: Scale::of(metric),
             caption: Caption { heading, subject: subject(metadata, name), detail: detail(metadata) },
@@ -247,18 +251,6 @@ pub fn layer_line(
 fn layers(metadata: &Metadata, n_layers: usize) -> Vec<u32> {
     let numbered = || (0..u32::try_from(n_layers).expect("at most LAYERS_MAX")).collect();
     if metadata.layers.len() == n_layers { metadata.layers.clone() } else { numbered() }
-}
-
-/// The layers at `places` with the reasons why they are undefined, one line per reason.
-fn reasons(layers: &[u32], undefined: &BTreeMap<u32, String>, places: &[usize]) -> Vec<String> {
-    let mut by_reason: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-    for place in places {
-        let layer = layers[*place];
-        let reason = undefined.get(&layer).map_or("no reason recorded", String::as_str);
-        by_reason.entry(reason).or_default().push(layer);
-    }
-    let line = |(reason, layers): (&str, Vec<u32>)| format!("{} ({reason})", layer_list(&layers));
-    by_reason.into_iter().map(line).collect()
 }
 
 /// A PNG of a figure's SVG, at two pixels per SVG pixel, on white.

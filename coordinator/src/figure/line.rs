@@ -6,7 +6,7 @@ use super::caption::{Block, MARGIN, SMALL, thinned};
 use super::color::Range;
 use super::font;
 use super::svg::{Anchor, GREY, INK, PALE, Sheet, Style, short};
-use super::{Caption, reasons};
+use super::{Axis, Caption};
 use crate::merge::Estimates;
 
 /// Height of the plot.
@@ -131,7 +131,7 @@ fn notes(line: &Line) -> Vec<String> {
         _ => "No layer has a value.".to_owned(),
     };
     let missing: Vec<usize> = (0..mean.len()).filter(|layer| !mean[*layer].is_finite()).collect();
-    let missing = reasons(&line.layers, line.undefined, &missing);
+    let missing = Axis::of_model(&line.layers, line.undefined).reasons(&missing);
     std::iter::once(span).chain(missing.into_iter().map(|reason| format!("Undefined: {reason}"))).collect()
 }
 

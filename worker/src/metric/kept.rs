@@ -166,13 +166,8 @@ impl<T: Number> Kept<T> {
         self.rest.extend(items.iter().map(number));
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// How many numbers there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.in_file() + self.rest.len()
     }
 
