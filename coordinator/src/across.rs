@@ -57,7 +57,10 @@ impl AcrossResult {
     /// What such a matrix says in short, from its means.
     pub fn summary(&self, metric: &MetricResult, a: usize, b: usize) -> PairSummary {
         let (depths_a, depths_b) = (&self.models[a].depths, &self.models[b].depths);
-        summarise(metric.metric.name, &self.pair(metric, a, b).estimates.mean, (depths_a, depths_b))
+        let side = metric.n_layers as usize;
+        let row = |row: usize| &metric.estimates.mean[row * side..(row + 1) * side][self.models[b].places()];
+        let means: Vec<f64> = self.models[a].places().flat_map(row).copied().collect();
+        summarise(metric.metric.name, &means, (depths_a, depths_b))
     }
 
     /// The pairs of different models that have a matrix of their own: each once where the metric is symmetric, else
