@@ -8,6 +8,7 @@ use lsa_common::metric::{MetricName, MetricSpec};
 use lsa_common::trial_matrices::TrialMatrices;
 use lsa_tests::layers::{InMemory, noise, reflected};
 use lsa_worker::array_file::{ArrayFile, npy_bytes};
+use lsa_worker::device::DeviceChoice;
 use lsa_worker::resources::{MemoryArgs, Resources};
 use lsa_worker::similarity::{SimilarityArgs, run};
 use lsa_worker::trial::{LayerRows, LayerSource, SourceError, TrialError, Wanted};
@@ -146,7 +147,7 @@ fn the_bytes_do_not_depend_on_where_parts_of_layers_lie() {
         for threads in [1, 2] {
             let scratch = folder.path().to_owned();
             assert!(
-                bits(&Resources { threads, memory_bytes, scratch }) == in_memory,
+                bits(&Resources { threads, memory_bytes, scratch, tensors: None }) == in_memory,
                 "{n} rows, {threads} threads"
             );
         }
@@ -167,7 +168,7 @@ fn a_trial_without_memory_or_disk_says_how_to_mend_it() {
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(error.class(), FailureClass::Retry);
     };
-    let usual = Resources { threads: 1, memory_bytes, scratch: std::env::temp_dir() };
+    let usual = Resources { threads: 1, memory_bytes, scratch: std::env::temp_dir(), tensors: None };
     check(Resources { memory_bytes: memory_bytes - 1, ..usual.clone() }, "allow more with --memory-gib");
     check(Resources { scratch: "/nowhere".into(), ..usual }, "in /nowhere, which failed; free space there");
 }
@@ -450,7 +451,7 @@ fn arguments(input: PathBuf, output: &Path) -> SimilarityArgs {
         variance: None,
         threads: Some(2),
         memory: MemoryArgs::default(),
-        device: "auto".to_owned(),
+        device: DeviceChoice::Cpu,
     }
 }
 

@@ -195,7 +195,7 @@ fn the_command_writes_layer_metrics_beside_matrices() {
         batch_size: None,
         variance: None,
         threads: Some(2),
-        device: "auto".to_owned(),
+        device: lsa_worker::device::DeviceChoice::Cpu,
     };
     let read = |path: PathBuf| -> (Vec<u64>, Vec<f64>) {
         let bytes = std::fs::read(path).unwrap();

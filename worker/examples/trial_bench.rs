@@ -1,13 +1,16 @@
 //! Times one Monte Carlo trial on synthetic layers and says where the time goes.
 //!
 //! ```text
-//! cargo run --release -p lsa-worker --example trial_bench -- [LAYERS] [ROWS] [WIDTH] [THREADS]
+//! cargo run --release -p lsa-worker --example trial_bench -- [LAYERS] [ROWS] [WIDTH] [THREADS] [DEVICE]
 //! ```
+//!
+//! With a DEVICE such as `cuda:0`, the same trial is timed with its tensors there too, after one that warms it up.
 
 use std::time::{Duration, Instant};
 
 use lsa_common::cost::trial_memory_bytes;
 use lsa_common::metric::{MetricName, MetricSpec};
+use lsa_worker::device;
 use lsa_worker::metric::gram::centred_gram;
 use lsa_worker::metric::layer::Layer;
 use lsa_worker::metric::quantity::Pairs;
@@ -128,6 +131,22 @@ fn main() {
     println!("peak memory {} MiB, before the trial {base_mib} MiB, estimate {estimate} MiB", peak_mib());
     for (spec, matrix) in &result.matrices {
         println!("  {}: first against last layer {:.9}", spec.name, matrix[n_layers - 1]);
+    }
+
+    if let Some(choice) = std::env::args().nth(5) {
+        let chosen = device::open(choice.parse().expect("a device")).expect("a device that works");
+        let resources = Resources { tensors: Some(chosen.device), ..Resources::available(threads) };
+        for run in ["first", "second"] {
+            let wall = Instant::now();
+            let wanted = Wanted { metrics: &metrics, layer_metrics: &[] };
+            let there = run_trial(&source, &rows, None, wanted, &resources, &|_| true)
+                .expect("synthetic layers are regular");
+            println!("on {}, {run} trial: {:.3} s wall", chosen.reason, wall.elapsed().as_secs_f64());
+            for ((spec, here), (_, there)) in result.matrices.iter().zip(&there.matrices) {
+                let error = here.iter().zip(there).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                println!("  {}: at most {error:.1e} from the CPU", spec.name);
+            }
+        }
     }
 
     // The same work, one step at a time on one thread.

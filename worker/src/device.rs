@@ -184,12 +184,13 @@ fn kernel_set(device: Device, dtype: Dtype) -> &'static str {
 
 /// Within one profile the same spec gives the same bytes.
 ///
-/// Numerics version, libtorch, GPU model or instruction set of the CPU, compute dtype, kernel set.
+/// Numerics version, libtorch, GPU model if there is one, instruction set of the CPU, compute dtype, kernel set.
 pub fn numeric_profile(device: Device, dtype: Dtype) -> String {
     let hardware = match device {
         Device::Cuda(index) => match Driver::open().and_then(|driver| driver.device_name(index)) {
-            Ok(name) => format!("cuda-{}", dashed(&name)),
-            Err(_) => "cuda-unnamed".to_owned(),
+            // The CPU beside it counts too: rows are centred and some metrics computed on it.
+            Ok(name) => format!("cuda-{}-cpu-{}", dashed(&name), instruction_set()),
+            Err(_) => format!("cuda-unnamed-cpu-{}", instruction_set()),
         },
         Device::Cpu | Device::Mps | Device::Vulkan => format!("cpu-{}", instruction_set()),
     };

@@ -60,14 +60,17 @@ pub mod shape;
 pub mod shared;
 pub mod singular;
 pub mod spectral_norm;
+pub mod tensor;
 pub mod triangle;
 pub mod unordered;
 mod vectorised;
 
 use layer::Layer;
 use layer_metric::{anisotropy, dataset_entropy, effective_rank, intrinsic_dimension, norms};
+use pair_vector::PairVector;
 use quantity::Quantity;
 use shared::Shared;
+use tensor::vector::TensorVector;
 
 /// What a metric keeps of one layer: all that comparing it with other layers takes.
 pub struct Part(Box<dyn Any + Send + Sync>);
@@ -205,15 +208,19 @@ pub struct Metric {
     pub combine: fn(&Sides<'_>) -> Result<Vec<f64>, Failed>,
 }
 
-/// How a metric is computed.
-pub fn metric(spec: &MetricSpec) -> Metric {
-    let pairs = |reads, prepare, combine| Metric { source: Source::Pairs(reads, prepare), combine };
-    // What rows are compared by, where that can be chosen.
-    let inner = match spec.inner {
+/// What a metric compares rows by, where that can be chosen.
+pub fn compared_by(spec: &MetricSpec) -> Quantity {
+    match spec.inner {
         Some(Inner::Cosine) | None => Quantity::Cosine,
         Some(Inner::Correlation) => Quantity::Pearson,
         Some(Inner::Euclidean) => Quantity::Distance,
-    };
+    }
+}
+
+/// How a metric is computed.
+pub fn metric(spec: &MetricSpec) -> Metric {
+    let pairs = |reads, prepare, combine| Metric { source: Source::Pairs(reads, prepare), combine };
+    let inner = compared_by(spec);
     let rows = |make, combine| Metric { source: Source::Rows(make), combine };
     let nearest: fn(&MetricSpec, &Layer) -> Box<dyn Prepare> =
         |spec, layer| Box::new(neighbours::Nearest::new(spec, layer.n_rows()));
@@ -344,6 +351,21 @@ impl Sides<'_> {
             parts.iter().map(|part| part.map(Part::get)).collect()
         }
         (all(self.a), self.b.map(all))
+    }
+
+    /// The matrix of a metric that is the cosine of vectors over all pairs of rows, wherever those lie.
+    pub fn cosines(&self) -> Result<Vec<f64>, Failed> {
+        if self.are_on_device() {
+            let (a, b) = self.parts::<TensorVector>();
+            return Ok(tensor::vector::cosines(&a, b.as_deref())?);
+        }
+        let (a, b) = self.parts::<PairVector>();
+        Ok(pair_vector::cosines(&a, b.as_deref()))
+    }
+
+    /// Whether the parts are vectors on a device: all are, or none.
+    pub fn are_on_device(&self) -> bool {
+        self.a.iter().chain(self.b.unwrap_or_default()).flatten().any(|part| part.is::<TensorVector>())
     }
 
     /// The matrix of a metric that compares two parts at a time; each pair is compared once where the metric is symmetric.

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lsa_common::metric::MetricSpec;
 use tch::Device;
 
 use crate::device;
+use crate::metric::tensor;
 
 /// The part of the available memory that is used unless told otherwise, in percent: other processes grow too.
 const MEMORY_PERCENT: u64 = 80;
@@ -19,13 +21,35 @@ pub struct Resources {
     pub memory_bytes: u64,
     /// The folder for scratch files, which are made where the memory does not suffice.
     pub scratch: PathBuf,
+    /// The device whose tensors compute the metrics that can be computed so; `None` computes all on the CPU, with less
+    /// memory and disk where needed. The last bits differ between the two.
+    pub tensors: Option<Device>,
 }
 
 impl Resources {
     /// As many threads, and of memory what nobody uses now.
     pub fn available(threads: usize) -> Self {
         let free = device::memory(Device::Cpu).map(|memory| memory.free_bytes / 100 * MEMORY_PERCENT);
-        Self { threads, memory_bytes: free.unwrap_or(u64::MAX), scratch: std::env::temp_dir() }
+        Self { threads, memory_bytes: free.unwrap_or(u64::MAX), scratch: std::env::temp_dir(), tensors: None }
+    }
+
+    /// The same with tensors on a device, if that is a GPU.
+    pub fn on(self, device: Device) -> Self {
+        Self { tensors: device.is_cuda().then_some(device), ..self }
+    }
+
+    /// The same without tensors on a device that has too little memory for so many layers of n rows.
+    pub fn where_tensors_fit(&self, n: usize, n_layers: usize, metrics: &[MetricSpec]) -> Self {
+        let (n, n_layers) = (n as u64, n_layers as u64);
+        let tensors = self.tensors.filter(|device| tensor::fits(n, n_layers, metrics, *device));
+        if tensors.is_none()
+            && let Some(device) = self.tensors
+        {
+            tracing::info!(
+                "{n_layers} layers of {n} rows do not fit into {device:?}; they are compared on the CPU"
+            );
+        }
+        Self { tensors, ..self.clone() }
     }
 
     /// The same with half of the memory: for one of two sides that are held at the same time.
@@ -70,6 +94,7 @@ impl MemoryArgs {
             threads,
             memory_bytes: self.memory_gib.map_or_else(share, bytes),
             scratch: self.scratch.clone().unwrap_or(available.scratch),
+            tensors: None,
         }
     }
 }

@@ -340,7 +340,7 @@ impl Runner {
         union.sort_unstable();
         union.dedup();
         let go_on = || !progress.is_stopped();
-        let resources = self.memory.resources(self.threads);
+        let resources = self.memory.resources(self.threads).on(self.device);
         let read = SampledRows::read(&self.runtime, &self.store, unit, &records, &union, &resources, &go_on)?;
         let source = read.ok_or(RunError::Stopped)?;
         let resources = resources.less_memory(source.n_bytes());

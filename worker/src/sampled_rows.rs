@@ -256,7 +256,8 @@ mod tests {
         let records: Vec<_> = (0..2).map(|side| runtime.block_on(records(&store, side))).collect();
         let drawn = [0, 3, 4, 7, 8, 11];
         for memory_bytes in [1 << 30, 0] {
-            let resources = Resources { threads: 1, memory_bytes, scratch: folder.path().to_owned() };
+            let resources =
+                Resources { threads: 1, memory_bytes, scratch: folder.path().to_owned(), tensors: None };
             let read =
                 SampledRows::read(runtime.handle(), &store, &unit, &records, &drawn, &resources, &|| true);
             let source = read.unwrap().expect("nobody stops it");

@@ -11,6 +11,7 @@ use lsa_common::metric::{
 };
 
 use crate::array_file::{self, ArrayFileError, npy_bytes, read_trial_rows};
+use crate::device::{self, DeviceChoice, DeviceError};
 use crate::resources::{MemoryArgs, Resources};
 use crate::trial::{LayerSource, PreparedLayers, TrialError, Wanted, check_rows};
 
@@ -76,9 +77,9 @@ pub struct SimilarityArgs {
     /// What else it may use of the machine
     #[command(flatten)]
     pub memory: MemoryArgs,
-    /// Where to compute: auto or cpu, which are the same here
-    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu"])]
-    pub device: String,
+    /// Where to compute: auto, cpu, cuda:N; a GPU takes the metrics that have a form for it where the layers fit
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
 }
 
 fn parse_metric(text: &str) -> Result<MetricName, String> {
@@ -160,6 +161,9 @@ pub enum SimilarityError {
         /// Whether that is one metric.
         one: bool,
     },
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The two files do not hold the same rows.
     #[error("{} has {n_rows} rows and {} has {n_against}; both need the same texts", input.display(), against.display())]
     RowsDiffer {
@@ -206,7 +210,11 @@ impl SimilarityError {
     /// 2 where the input or the command line is at fault, 1 where the work failed.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Input(_) | Self::Parameter { .. } | Self::RowsDiffer { .. } | Self::Write { .. } => 2,
+            Self::Input(_)
+            | Self::Device(_)
+            | Self::Parameter { .. }
+            | Self::RowsDiffer { .. }
+            | Self::Write { .. } => 2,
             Self::Trial { source, .. } => {
                 if source.class() == FailureClass::Reject {
                     2
@@ -225,7 +233,7 @@ pub fn run(args: SimilarityArgs) -> Result<(), SimilarityError> {
     let threads = args
         .threads
         .map_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get), usize::from);
-    let resources = args.memory.resources(threads);
+    let device = device::open(args.device)?.device;
     let pooling = args.pooling.as_deref();
     let input = array_file::open(&args.input, pooling)?;
     let against = args.against.as_deref().map(|path| array_file::open(path, pooling)).transpose()?;
@@ -249,6 +257,9 @@ pub fn run(args: SimilarityArgs) -> Result<(), SimilarityError> {
     for (trial, rows) in trials.iter().enumerate() {
         check_rows(&*input, rows, &metrics).map_err(failed(&args.input, trial))?;
     }
+    let n_layers = input.n_layers() + against.as_ref().map_or(0, |other| other.n_layers());
+    let n = trials.iter().map(Vec::len).max().unwrap_or(0);
+    let resources = args.memory.resources(threads).on(device).where_tensors_fit(n, n_layers, &metrics);
     let unwritable = |source| SimilarityError::Write { path: args.output.clone(), source };
     check_writable(&args.output).map_err(unwritable)?;
     warn_of_few_rows(&metrics, trials[0].len());

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lsa_common::cost::trial_plan;
 use lsa_common::failure::FailureClass;
@@ -24,6 +24,7 @@ use crate::metric::minibatch_cka::BATCH_ROWS_MIN;
 use crate::metric::quantity::{Pairs, Quantity};
 use crate::metric::scratch::free_spare_buffers;
 use crate::metric::shared::Shared;
+use crate::metric::tensor::{self, pairs::TensorPairs};
 use crate::metric::{
     Failed, LayerMetric, Memo, Part, PartError, Prepare, Sides, Source, Undefined, layer_metric, metric,
 };
@@ -244,7 +245,7 @@ pub struct Wanted<'a> {
 ///
 /// With `null_rows`, the same rows in another order, every layer is also compared with every layer in that order.
 /// `progress` is told how many layers are done, and stops the trial by returning `false`. The result does not depend
-/// on `resources`. Sets libtorch to one intra-op thread, process-wide.
+/// on `resources`, but for the last bits on whether tensors compute it. Sets libtorch to one intra-op thread, process-wide.
 pub fn run_trial(
     source: &dyn LayerSource,
     rows: &[u32],
@@ -253,6 +254,8 @@ pub fn run_trial(
     resources: &Resources,
     progress: &(dyn Fn(u64) -> bool + Sync),
 ) -> Result<TrialMatrices, TrialError> {
+    let times = if null_rows.is_some() { 2 } else { 1 };
+    let resources = resources.where_tensors_fit(rows.len(), times * source.n_layers(), wanted.metrics);
     let own = if null_rows.is_some() { resources.half_the_memory() } else { resources.clone() };
     let layers = PreparedLayers::new(source, rows, wanted, &own, progress)?;
     let mut matrices = layers.compare()?;
@@ -327,7 +330,9 @@ impl PreparedLayers {
         let n = u32::try_from(rows.len()).expect("no more than the most rows");
         let width = |layer| u32::try_from(source.width(layer)).unwrap_or(u32::MAX);
         let widths: Vec<u32> = (0..n_layers).map(width).collect();
-        let plan = trial_plan(n, &widths, wanted.metrics, wanted.layer_metrics, threads, budget_bytes);
+        let on_cpu: Vec<MetricSpec> =
+            wanted.metrics.iter().filter(|spec| !is_on_device(spec, resources)).cloned().collect();
+        let plan = trial_plan(n, &widths, &on_cpu, wanted.layer_metrics, threads, budget_bytes);
         if plan.memory_bytes > budget_bytes {
             let needed_bytes = plan.memory_bytes;
             return Err(TrialError::Memory { n: rows.len(), needed_bytes, budget_bytes });
@@ -337,6 +342,7 @@ impl PreparedLayers {
             false => None,
         };
         let done = AtomicU64::new(0);
+        let device = Mutex::new(());
         // So that no more layers are in flight, there are no more threads while they are prepared.
         let preparing = thread_pool(plan.n_in_flight)?;
         preparing.broadcast(|_| keep_in(scratch.as_ref().map(|scratch| Arc::clone(&scratch.file))));
@@ -344,7 +350,7 @@ impl PreparedLayers {
             let layers = (0..n_layers).into_par_iter().with_max_len(1);
             layers
                 .map(|layer| {
-                    let prepared = prepare_layer(source, layer, rows, wanted)?;
+                    let prepared = prepare_layer(source, layer, rows, wanted, resources, &device)?;
                     scratch.as_ref().map_or(Ok(()), Scratch::check)?;
                     let goes_on = progress(done.fetch_add(1, Ordering::Relaxed) + 1);
                     if goes_on { Ok(prepared) } else { Err(TrialError::Stopped) }
@@ -505,12 +511,19 @@ fn check_parameters(spec: &MetricSpec) -> Result<(), TrialError> {
     Ok(())
 }
 
-/// Reads one layer and prepares it for every metric and layer metric.
+/// Whether the metric is computed by tensors on a device.
+fn is_on_device(spec: &MetricSpec, resources: &Resources) -> bool {
+    resources.tensors.is_some() && tensor::is_on_device(spec)
+}
+
+/// Reads one layer and prepares it for every metric and layer metric; `device` lets one layer at a time onto it.
 fn prepare_layer(
     source: &dyn LayerSource,
     layer: usize,
     rows: &[u32],
     wanted: Wanted<'_>,
+    resources: &Resources,
+    device: &Mutex<()>,
 ) -> Result<PreparedLayer, TrialError> {
     let LayerRows { width, values } =
         source.rows(layer, rows).map_err(|source| TrialError::Source { layer, source })?;
@@ -525,15 +538,27 @@ fn prepare_layer(
     let n_parts = wanted.metrics.len() + wanted.layer_metrics.len();
     let mut made: Vec<Option<Result<Part, PartError>>> = (0..n_parts).map(|_| None).collect();
     let mut by_pairs: Vec<ByPairs<'_>> = Vec::new();
-    let needs_pairs = wanted.metrics.iter().any(|spec| match metric(spec).source {
-        Source::Pairs(..) => true,
-        Source::Rows(_) => false,
-        Source::Either { rows_suffice, .. } => !rows_suffice(n, width),
-    });
+    let on_device = |spec: &MetricSpec| is_on_device(spec, resources);
+    let needs_pairs =
+        wanted.metrics.iter().filter(|spec| !on_device(spec)).any(|spec| match metric(spec).source {
+            Source::Pairs(..) => true,
+            Source::Rows(_) => false,
+            Source::Either { rows_suffice, .. } => !rows_suffice(n, width),
+        });
     let needs_pairs = needs_pairs
         || wanted.layer_metrics.iter().any(|name| matches!(layer_metric(*name), LayerMetric::Pairs(..)));
+    if let Some(tensors) =
+        resources.tensors.filter(|_| !prepared.constant && wanted.metrics.iter().any(on_device))
+    {
+        let _alone = device.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pairs = TensorPairs::new(&prepared, tensors).map_err(|error| failed(error.into()))?;
+        for (place, spec) in wanted.metrics.iter().enumerate().filter(|(_, spec)| on_device(spec)) {
+            made[place] = Some(tensor::part(spec, &mut pairs));
+        }
+    }
     for (place, spec) in wanted.metrics.iter().enumerate() {
         match metric(spec).source {
+            _ if made[place].is_some() => {}
             _ if prepared.constant => made[place] = Some(Err(Undefined::ConstantLayer.into())),
             Source::Either { reads, prepare, .. } if needs_pairs => {
                 by_pairs.push(ByPairs { place, reads, begin: Box::new(move |layer| prepare(spec, layer)) });

@@ -106,9 +106,8 @@ fn of_pairs(rows: &CentredRows) -> Part {
 /// CKA of all pairs of layers, in [0, 1]; from kernels of the unbiased estimator, in [-1, 1].
 pub fn combine(sides: &Sides<'_>) -> Result<Vec<f64>, Failed> {
     let parts = || sides.a.iter().chain(sides.b.unwrap_or_default()).flatten();
-    if parts().all(|part| part.is::<PairVector>()) {
-        let (a, b) = sides.parts();
-        return Ok(cosines(&a, b.as_deref()));
+    if sides.are_on_device() || parts().all(|part| part.is::<PairVector>()) {
+        return sides.cosines();
     }
     if parts().all(|part| part.is::<CentredRows>()) {
         return sides.pairwise(|a: &CentredRows, b: &CentredRows| {

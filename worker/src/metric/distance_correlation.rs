@@ -3,7 +3,7 @@
 //!
 //! Székely, Rizzo and Bakirov, "Measuring and testing dependence by correlation of distances", 2007, definition 5.
 
-use super::pair_vector::{PairVector, Values, cosines};
+use super::pair_vector::{PairVector, Values};
 use super::row_sums::SummedRows;
 use super::{Failed, Part, PartError, Prepare, Sides};
 
@@ -34,8 +34,7 @@ impl Prepare for Distances {
 
 /// Distance correlation of all pairs of layers, in [0, 1]; a product that rounding left below zero counts as zero.
 pub fn combine(sides: &Sides<'_>) -> Result<Vec<f64>, Failed> {
-    let (a, b) = sides.parts();
-    let mut matrix = cosines(&a, b.as_deref());
+    let mut matrix = sides.cosines()?;
     for cell in &mut matrix {
         // A comparison, because `max` would turn NaN into 0.
         *cell = if *cell < 0.0 { 0.0 } else { cell.sqrt() };

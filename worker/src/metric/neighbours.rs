@@ -88,17 +88,24 @@ impl Prepare for Nearest {
 
 impl Nearest {
     /// The neighbours, after all rows.
-    pub fn neighbours(mut self) -> Neighbours {
-        let mut ranks = Vec::with_capacity(self.indices.len());
-        let mut ranked: Vec<(u32, u32)> = Vec::with_capacity(self.k);
-        for row in self.indices.chunks_exact_mut(self.k) {
+    pub fn neighbours(self) -> Neighbours {
+        Neighbours::new(self.k, self.indices)
+    }
+}
+
+impl Neighbours {
+    /// Takes the k neighbours of every row, the nearest first: `[n, k]`.
+    pub fn new(k: usize, mut nearest: Vec<u32>) -> Self {
+        let mut ranks = Vec::with_capacity(nearest.len());
+        let mut ranked: Vec<(u32, u32)> = Vec::with_capacity(k);
+        for row in nearest.chunks_exact_mut(k) {
             ranked.clear();
             ranked.extend(row.iter().copied().zip(1..));
             ranked.sort_unstable();
             row.iter_mut().zip(&ranked).for_each(|(index, (own, _))| *index = *own);
             ranks.extend(ranked.iter().map(|(_, rank)| *rank));
         }
-        Neighbours { k: self.k, indices: self.indices, ranks }
+        Self { k, indices: nearest, ranks }
     }
 }
 

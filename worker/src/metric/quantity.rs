@@ -28,41 +28,51 @@ pub enum Quantity {
 }
 
 /// Cosines and correlations this near to ±1 are ±1, so that parallel rows tie whatever the last bits say.
-const PARALLEL: f64 = 1.0 - 1e-14;
+pub const PARALLEL: f64 = 1.0 - 1e-14;
 
 /// Squared distances below this part of the squared norms have lost six digits and are computed from the rows.
-const CANCELLED: f64 = 1e-6;
+pub const CANCELLED: f64 = 1e-6;
 
 /// Rows whose centred norms exceed their own norms by this factor (of both together) lose four digits.
-const AMPLIFIED: f64 = 1e4;
+pub const AMPLIFIED: f64 = 1e4;
 
 /// All pairs of rows of a layer; every value is the same bit by bit for (i, j) and (j, i).
 pub struct Pairs<'a> {
     layer: &'a Layer,
     gram: &'a Triangle,
-    // One entry per row given, not per distinct row.
-    /// Inner product with itself, centred over rows and columns.
-    gram_diagonal: Vec<f64>,
-    /// Inner product with itself less the mean row.
-    kernel_diagonal: Vec<f64>,
-    /// Inner product of the centred row with the column means.
-    mean_product: Vec<f64>,
-    row_mean: Vec<f64>,
-    row_offset: Vec<f64>,
-    cosine: Normaliser,
-    pearson: Normaliser,
-    /// Inner product of the column means with themselves.
-    means_product: f64,
+    /// One entry per row given, not per distinct row.
+    terms: RowTerms,
     scratch: Vec<f64>,
 }
 
+/// What the quantities take of each row alone.
+pub struct RowTerms {
+    /// Inner product with itself, centred over rows and columns.
+    pub gram_diagonal: Vec<f64>,
+    /// Inner product with itself less the mean row.
+    pub kernel_diagonal: Vec<f64>,
+    /// Inner product of the centred row with the column means.
+    pub mean_product: Vec<f64>,
+    /// The mean of the row.
+    pub row_mean: Vec<f64>,
+    /// The same less the grand mean.
+    pub row_offset: Vec<f64>,
+    /// Makes cosines of inner products of rows.
+    pub cosine: Normaliser,
+    /// Makes correlations of covariances of rows.
+    pub pearson: Normaliser,
+    /// Inner product of the column means with themselves.
+    pub means_product: f64,
+}
+
 /// How inner products become cosines.
-struct Normaliser {
+pub struct Normaliser {
     /// 1 / norm, or 0 for a zero row.
-    inverse: Vec<f64>,
+    pub inverse: Vec<f64>,
     /// How many times larger than the row the numbers are that it is put together from.
-    amplification: Vec<f64>,
-    amplification_max: f64,
+    pub amplification: Vec<f64>,
+    /// The largest of `amplification`.
+    pub amplification_max: f64,
 }
 
 impl Normaliser {
@@ -76,18 +86,17 @@ impl Normaliser {
     }
 }
 
-impl<'a> Pairs<'a> {
-    /// All pairs of `layer`, whose centred Gram matrix is `gram`.
-    pub fn new(layer: &'a Layer, gram: &'a Triangle) -> Self {
+impl RowTerms {
+    /// Those of the named distinct rows of a layer.
+    pub fn new(layer: &Layer, rows: &[u32]) -> Self {
         let width = layer.width as f64;
         let m = layer.n_distinct();
         let per_row = |of: &dyn Fn(usize) -> f64| -> Vec<f64> {
             let distinct: Vec<f64> = (0..m).map(of).collect();
-            layer.distinct_of.iter().map(|i| distinct[*i as usize]).collect()
+            rows.iter().map(|i| distinct[*i as usize]).collect()
         };
         let means_product = dot(&layer.column_means, &layer.column_means);
         let gram_diagonal = per_row(&|i| dot(layer.centred_row(i), layer.centred_row(i)));
-        let row_mean = per_row(&|i| layer.row_means[i]);
         let row_offset = per_row(&|i| layer.row_means[i] - layer.grand_mean);
         let kernel_diagonal = gram_diagonal
             .iter()
@@ -101,15 +110,19 @@ impl<'a> Pairs<'a> {
             mean_product: per_row(&|i| dot(layer.centred_row(i), &layer.column_means)),
             cosine: Normaliser::new(&cosine_norms, &sizes),
             pearson: Normaliser::new(&pearson_norms, &sizes),
-            layer,
-            gram,
+            row_mean: per_row(&|i| layer.row_means[i]),
             gram_diagonal,
             kernel_diagonal,
-            row_mean,
             row_offset,
             means_product,
-            scratch: Vec::new(),
         }
+    }
+}
+
+impl<'a> Pairs<'a> {
+    /// All pairs of `layer`, whose centred Gram matrix is `gram`.
+    pub fn new(layer: &'a Layer, gram: &'a Triangle) -> Self {
+        Self { terms: RowTerms::new(layer, &layer.distinct_of), layer, gram, scratch: Vec::new() }
     }
 
     /// Writes the quantity of the pairs (i, i + 1) to (i, n - 1) into `out` and returns that of (i, i).
@@ -118,7 +131,7 @@ impl<'a> Pairs<'a> {
         match quantity {
             Quantity::Kernel => {
                 self.kernel_row(i, out);
-                self.kernel_diagonal[i]
+                self.terms.kernel_diagonal[i]
             }
             Quantity::Distance => {
                 self.distance_row(i, out);
@@ -130,15 +143,21 @@ impl<'a> Pairs<'a> {
     }
 
     fn kernel_row(&mut self, i: usize, out: &mut Vec<f64>) {
-        let gram = gram_row(self.layer, self.gram, &self.gram_diagonal, i, &mut self.scratch);
+        let gram = gram_row(self.layer, self.gram, &self.terms.gram_diagonal, i, &mut self.scratch);
         out.resize(gram.len(), 0.0);
-        kernel_values(gram, &self.row_offset[i + 1..], self.layer.width as f64, self.row_offset[i], out);
+        kernel_values(
+            gram,
+            &self.terms.row_offset[i + 1..],
+            self.layer.width as f64,
+            self.terms.row_offset[i],
+            out,
+        );
     }
 
     fn distance_row(&mut self, i: usize, out: &mut Vec<f64>) {
         self.kernel_row(i, out);
-        let own = self.kernel_diagonal[i];
-        let others = &self.kernel_diagonal[i + 1..];
+        let own = self.terms.kernel_diagonal[i];
+        let others = &self.terms.kernel_diagonal[i + 1..];
         if squared_distances(own, others, out) {
             let distinct = &self.layer.distinct_of;
             for (offset, (value, other)) in out.iter_mut().zip(others).enumerate() {
@@ -154,16 +173,16 @@ impl<'a> Pairs<'a> {
     /// Cosines of the rows themselves or, with `of_rows` false, of the rows less their means.
     fn cosine_row(&mut self, i: usize, out: &mut Vec<f64>, of_rows: bool) -> f64 {
         let layer = self.layer;
-        let normaliser = if of_rows { &self.cosine } else { &self.pearson };
+        let normaliser = if of_rows { &self.terms.cosine } else { &self.terms.pearson };
         // The means of the rows add d r_i r_j to an inner product of rows, nothing to a covariance.
         let width = if of_rows { layer.width as f64 } else { 0.0 };
         let (row_mean, mean_product, inverse) =
-            (self.row_mean[i], self.mean_product[i], normaliser.inverse[i]);
-        let means_product = self.means_product;
-        let gram = gram_row(layer, self.gram, &self.gram_diagonal, i, &mut self.scratch);
+            (self.terms.row_mean[i], self.terms.mean_product[i], normaliser.inverse[i]);
+        let means_product = self.terms.means_product;
+        let gram = gram_row(layer, self.gram, &self.terms.gram_diagonal, i, &mut self.scratch);
         out.resize(gram.len(), 0.0);
         let own = Cosines { width, row_mean, mean_product, inverse, means_product };
-        let (products, means) = (&self.mean_product[i + 1..], &self.row_mean[i + 1..]);
+        let (products, means) = (&self.terms.mean_product[i + 1..], &self.terms.row_mean[i + 1..]);
         cosine_values(own, gram, products, means, &normaliser.inverse[i + 1..], out);
         let amplification = normaliser.amplification[i];
         if amplification * normaliser.amplification_max > AMPLIFIED {

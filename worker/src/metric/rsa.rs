@@ -5,7 +5,7 @@
 
 use lsa_common::metric::{Inner, MetricSpec};
 
-use super::pair_vector::{PairVector, Values, cosines};
+use super::pair_vector::{PairVector, Values};
 use super::ranks::centred_double_ranks;
 use super::scratch::Scratch;
 use super::triangle::n_pairs;
@@ -39,6 +39,5 @@ impl Prepare for Ranks {
 
 /// RSA of all pairs of layers, in [-1, 1]: ranks less their mean, so that Pearson's correlation is a cosine.
 pub fn combine(sides: &Sides<'_>) -> Result<Vec<f64>, Failed> {
-    let (a, b) = sides.parts();
-    Ok(cosines(&a, b.as_deref()))
+    sides.cosines()
 }
