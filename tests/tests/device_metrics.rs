@@ -142,6 +142,18 @@ fn tensors_agree_with_the_cpu() {
     }
 }
 
+#[test]
+fn a_panel_of_layers_that_say_nothing_is_nan() {
+    let mut layers = vec![(WIDTH, noise(13, N * WIDTH))];
+    layers.extend((0..70).map(|_| (WIDTH, vec![1.0; N * WIDTH])));
+    for device in devices() {
+        for (spec, matrix) in trial(&layers, false, &metrics(), Some(device)).matrices {
+            assert!((matrix[0] - 1.0).abs() < TOLERANCE, "{spec:?}: {}", matrix[0]);
+            assert!(matrix[1..].iter().all(|cell| cell.is_nan()), "{spec:?}");
+        }
+    }
+}
+
 /// Distances of rows much nearer to one another than to the mean have no digit left in the Gram matrix.
 #[test]
 fn distances_within_clusters_are_computed_from_the_rows() {

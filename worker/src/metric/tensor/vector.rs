@@ -1,6 +1,6 @@
 //! Layers on a device compared as vectors over all pairs of rows: the counterpart of [`super::super::pair_vector`].
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::super::matrix::{Matrix, entries, size};
 
@@ -77,17 +77,17 @@ fn panel_products(
         panel.iter().map(|vector| vector.map(|vector| part(vector).tensor())).collect()
     };
     let (a_parts, b_parts) = (tensors(a), tensors(b));
-    let Some(any) = a_parts.iter().flatten().next() else {
+    let (Some(any), Some(_)) = (a_parts.iter().flatten().next(), b_parts.iter().flatten().next()) else {
         return Ok(vec![0.0; PANEL * PANEL]);
     };
     let (count, device) = (any.size()[1], any.device());
     let mut total = Tensor::f_zeros([size(PANEL), size(PANEL)], (Kind::Double, device))?;
     for start in (0..count).step_by(SLICE as usize) {
         let range = (start, SLICE.min(count - start));
-        let left = chunks_of(&a_parts, range)?;
+        let left = chunks_of(&a_parts, range, device)?;
         let products = match std::ptr::eq(a, b) {
             true => left.f_bmm(&left.f_transpose(1, 2)?)?,
-            false => left.f_bmm(&chunks_of(&b_parts, range)?.f_transpose(1, 2)?)?,
+            false => left.f_bmm(&chunks_of(&b_parts, range, device)?.f_transpose(1, 2)?)?,
         };
         total = total.f_add(&products.f_sum_dim_intlist(0, false, Kind::Double)?)?;
     }
@@ -95,10 +95,13 @@ fn panel_products(
 }
 
 /// A range of the entries of a panel, cut into chunks: [chunks, `PANEL`, `CHUNK`].
-fn chunks_of(panel: &[Option<Tensor>], (start, count): (i64, i64)) -> Result<Tensor, TchError> {
-    let of = panel.iter().flatten().next().map_or(tch::Device::Cpu, Tensor::device);
+fn chunks_of(
+    panel: &[Option<Tensor>],
+    (start, count): (i64, i64),
+    device: Device,
+) -> Result<Tensor, TchError> {
     let n_chunks = (count + CHUNK - 1) / CHUNK;
-    let all = Tensor::f_zeros([size(PANEL), n_chunks * CHUNK], (Kind::Double, of))?;
+    let all = Tensor::f_zeros([size(PANEL), n_chunks * CHUNK], (Kind::Double, device))?;
     for (place, vector) in (0..).zip(panel) {
         if let Some(vector) = vector {
             let values = vector.f_select(0, 0)?.f_narrow(0, start, count)?;
