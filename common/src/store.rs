@@ -1,11 +1,21 @@
 //! The bucket: put once, read, list. Everything that outlives a process goes through here.
 //!
 //! Only create-only puts are relied upon. Data objects carry an attempt id in their names, so a plain put never meets
-//! another writer's object; records are made with [`Store::create`], and whoever is told that one is there already
-//! reads it back before concluding anything.
+//! another writer's object; records are made with [`Store::settle`], which reads back what stands before anybody
+//! concludes who won: a store may answer *already exists* to the second try of a request whose first one it carried
+//! out, or to a request that merely met another one.
 
+mod connect;
+mod error;
+mod probe;
+mod profile;
+mod upload;
+mod url;
+
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -16,82 +26,30 @@ use object_store::{
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::Digest as _;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, sleep};
 
 use crate::artifact::STORE_FORMAT;
-use crate::failure::FailureClass;
 use crate::id::Digest;
 use crate::layout;
 use crate::record::StoredObject;
 
-/// What went wrong with the bucket.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// A kind of store that this version cannot use.
-    #[error("store {url:?} is not available yet; use a local directory (a path or file:///path)")]
-    Unsupported {
-        /// As given.
-        url: String,
-    },
-    /// The directory cannot be made or opened.
-    #[error("cannot open store {path:?}; name a directory that you may write to")]
-    Open {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The store breaks the promise that everything rests on.
-    #[error(
-        "store {url:?} lets two writers create one object ({evidence}); results could be lost, so it is refused"
-    )]
-    NotCreateOnly {
-        /// Which store.
-        url: String,
-        /// What was seen.
-        evidence: String,
-    },
-    /// A request failed.
-    #[error("store: cannot {deed} {key:?}")]
-    Request {
-        /// read, write, list, delete.
-        deed: &'static str,
-        /// Which object.
-        key: String,
-        /// Why.
-        #[source]
-        source: object_store::Error,
-    },
-    /// A committed object is missing or is not what its record says.
-    #[error("object {key:?} is damaged: {fault}")]
-    Damaged {
-        /// Which object.
-        key: String,
-        /// What is wrong with it.
-        fault: String,
-    },
-    /// A newer version wrote this bucket.
-    #[error(
-        "the bucket has format {found}, this version reads {STORE_FORMAT}; use a matching version or another bucket"
-    )]
-    Format {
-        /// What `format.json` says.
-        found: u32,
-    },
-}
+pub(crate) use connect::s3;
+pub use error::StoreError;
+pub use probe::{Race, probe_key};
+pub use upload::Upload;
+pub use url::{BucketUrl, Service, StoreUrl};
 
-impl StoreError {
-    /// What the failure means for an attempt.
-    pub fn failure_class(&self) -> FailureClass {
-        match self {
-            Self::Request { .. } | Self::Damaged { .. } => FailureClass::Retry,
-            Self::Unsupported { .. }
-            | Self::Open { .. }
-            | Self::NotCreateOnly { .. }
-            | Self::Format { .. } => FailureClass::Fatal,
-        }
-    }
-}
+/// Objects up to this size are written by one request, larger ones in parts of [`PART_BYTES`].
+const SINGLE_PUT_BYTES_MAX: usize = 32 << 20;
+/// Parts of an object that is written piece by piece; at most [`PARTS_AT_ONCE`] of them are in memory.
+const PART_BYTES: usize = 8 << 20;
+const PARTS_AT_ONCE: usize = 4;
+/// How often a create is sent again whose outcome is not known, and how long the first pause is.
+const SETTLE_TRIES_MAX: u32 = 6;
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// The first and the longest pause of a patient store.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Whether a create-only put made the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +58,15 @@ pub enum Created {
     Here,
     /// There is one already; read it back to learn whose.
     Already,
+}
+
+/// What stands under a key after somebody wanted to create it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled<T> {
+    /// What is there, read back.
+    pub value: T,
+    /// Whether it is what this call wanted there. Only what names its writer tells two of them apart.
+    pub is_mine: bool,
 }
 
 /// An object in a listing.
@@ -119,6 +86,7 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     url: String,
     folder: Option<PathBuf>,
+    patience: Duration,
 }
 
 #[derive(Serialize, serde::Deserialize)]
@@ -127,12 +95,15 @@ struct Format {
 }
 
 impl Store {
-    /// Opens the bucket at `place`: a directory path or a `file://` URL; the directory is made where missing.
+    /// Opens the bucket at `place`, an address as [`StoreUrl`] reads it; a directory is made where missing. A service is
+    /// not asked anything yet.
     pub fn open(place: &str) -> Result<Self, StoreError> {
-        let path = match place.split_once("://") {
-            None => PathBuf::from(place),
-            Some(("file", path)) => PathBuf::from(path),
-            Some(_) => return Err(StoreError::Unsupported { url: place.to_owned() }),
+        let path = match StoreUrl::parse(place)? {
+            StoreUrl::Folder(path) => path,
+            StoreUrl::Bucket(url) => {
+                let connection = connect::connect(&url)?;
+                return Ok(Self::over(connection.objects, connection.url.to_string()));
+            }
         };
         let open = |path: &Path| {
             std::fs::create_dir_all(path)?;
@@ -142,22 +113,32 @@ impl Store {
         let local = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|source| StoreError::Open { path, source: source.into() })?
             .with_fsync(true);
-        let url = format!("file://{}", folder.display());
-        Ok(Self { objects: Arc::new(local), url, folder: Some(folder) })
+        let url = StoreUrl::Folder(folder.clone()).to_string();
+        Ok(Self { folder: Some(folder), ..Self::over(Arc::new(local), url) })
     }
 
     /// Opens the bucket at `place` if there is one; makes nothing.
     pub fn open_existing(place: &str) -> Result<Option<Self>, StoreError> {
-        let path = place.strip_prefix("file://").unwrap_or(place);
-        if !path.contains("://") && !Path::new(path).is_dir() {
-            return Ok(None);
+        match StoreUrl::parse(place)? {
+            StoreUrl::Folder(path) if !path.is_dir() => Ok(None),
+            StoreUrl::Folder(_) | StoreUrl::Bucket(_) => Self::open(place).map(Some),
         }
-        Self::open(place).map(Some)
     }
 
     /// A bucket that lives as long as the process, for tests.
     pub fn memory() -> Self {
-        Self { objects: Arc::new(InMemory::new()), url: "memory://".to_owned(), folder: None }
+        Self::over(Arc::new(InMemory::new()), "memory://".to_owned())
+    }
+
+    /// A bucket of any kind, called `url`.
+    pub fn over(objects: Arc<dyn ObjectStore>, url: String) -> Self {
+        Self { objects, url, folder: None, patience: Duration::ZERO }
+    }
+
+    /// The same bucket; reads and writes of data that meet a store in trouble are tried again for so long before they
+    /// fail.
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The address, without credentials.
@@ -173,10 +154,10 @@ impl Store {
     /// Writes `format.json` or checks the one that is there, and refuses a store that lets two writers win.
     pub async fn prepare(&self) -> Result<(), StoreError> {
         let format = serde_json::to_vec(&Format { format: STORE_FORMAT }).expect("a number serialises");
-        if self.create(layout::FORMAT, format.into()).await? == Created::Already {
+        if !self.settle(layout::FORMAT, format.into()).await?.is_mine {
             self.is_prepared().await?;
         }
-        self.probe().await
+        self.check_safety().await
     }
 
     /// Whether `format.json` is there; a format that this version does not read is an error. Writes nothing.
@@ -193,32 +174,34 @@ impl Store {
         }
     }
 
-    /// Races creates on a few fresh keys: exactly one may win each, also when the creates come one after the other.
-    async fn probe(&self) -> Result<(), StoreError> {
-        const KEYS: usize = 2;
-        const RACERS: usize = 16;
-        let nonce =
-            Digest::of(format!("{:?} {}", std::time::SystemTime::now(), std::process::id()).as_bytes());
-        for number in 0..KEYS {
-            let key = format!("probe/{}-{number}", nonce.short());
-            let racers = (0..RACERS).map(|racer| self.create(&key, Bytes::from(racer.to_string())));
-            let mut created = futures::future::try_join_all(racers).await?;
-            created.push(self.create(&key, Bytes::from_static(b"late")).await?);
-            self.delete(&key).await?;
-            let winners = created.iter().filter(|created| **created == Created::Here).count();
-            if winners != 1 {
-                let evidence = format!("{winners} of {} creates of one key succeeded", RACERS + 1);
-                return Err(StoreError::NotCreateOnly { url: self.url.clone(), evidence });
+    /// Asks again what meets a store in trouble, as long as patience lasts.
+    async fn patiently<T, F>(&self, request: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let begun = Instant::now();
+        let mut pause = PAUSE_FIRST;
+        loop {
+            match request().await {
+                Err(error) if error.may_pass() && begun.elapsed() + pause <= self.patience => {
+                    tracing::warn!("{}; trying again in {pause:?}", crate::failure::chain(&error));
+                }
+                end => return end,
             }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
-        Ok(())
     }
 
     /// The content of an object.
     pub async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
         let failed = |source| StoreError::Request { deed: "read", key: key.to_owned(), source };
-        let answer = self.objects.get(&self.path(key)?).await.map_err(failed)?;
-        answer.bytes().await.map_err(failed)
+        let path = self.path(key)?;
+        let get = || async {
+            let answer = self.objects.get(&path).await.map_err(failed)?;
+            answer.bytes().await.map_err(failed)
+        };
+        self.patiently(get).await
     }
 
     /// Bytes `from` to `from + size` of an object, which has as many.
@@ -228,7 +211,9 @@ impl Store {
         }
         let failed = |source| StoreError::Request { deed: "read", key: key.to_owned(), source };
         let end = from.saturating_add(size);
-        let bytes = self.objects.get_range(&self.path(key)?, from..end).await.map_err(failed)?;
+        let path = self.path(key)?;
+        let get = || async { self.objects.get_range(&path, from..end).await.map_err(failed) };
+        let bytes = self.patiently(get).await?;
         if bytes.len() as u64 == size {
             return Ok(bytes);
         }
@@ -272,11 +257,20 @@ impl Store {
         let object =
             StoredObject { key: key.to_owned(), size: bytes.len() as u64, sha256: Digest::of(&bytes) };
         let failed = |source| StoreError::Request { deed: "write", key: key.to_owned(), source };
-        self.objects.put(&self.path(key)?, bytes.into()).await.map_err(failed)?;
+        let path = self.path(key)?;
+        let put = || async {
+            if bytes.len() <= SINGLE_PUT_BYTES_MAX {
+                return self.objects.put(&path, bytes.clone().into()).await.map(drop).map_err(failed);
+            }
+            let mut upload = self.upload(key).await?;
+            upload.append(bytes.clone()).await?;
+            upload.finish().await
+        };
+        self.patiently(put).await?;
         Ok(object)
     }
 
-    /// Creates an object unless there is one.
+    /// Creates an object unless there is one: what the store says of it, which proves nothing about who did.
     pub async fn create(&self, key: &str, bytes: Bytes) -> Result<Created, StoreError> {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.objects.put_opts(&self.path(key)?, bytes.into(), options).await {
@@ -286,27 +280,68 @@ impl Store {
         }
     }
 
-    /// Creates a JSON object unless there is one.
-    pub async fn create_json(&self, key: &str, value: &impl Serialize) -> Result<Created, StoreError> {
+    /// Has an object under that key, this one unless there is one, and reads back which.
+    ///
+    /// Where nothing stands although the store spoke of something (a request that met another one's, which then
+    /// failed), and where no answer came, it is tried again.
+    pub async fn settle(&self, key: &str, bytes: Bytes) -> Result<Settled<Bytes>, StoreError> {
+        let mut pause = SETTLE_PAUSE;
+        for tries in 1.. {
+            let created = self.create(key, bytes.clone()).await;
+            match created {
+                Ok(_) => {}
+                Err(ref error) if error.may_pass() && tries < SETTLE_TRIES_MAX => {}
+                Err(error) => return Err(error),
+            }
+            match self.try_get(key).await {
+                Ok(Some(value)) => return Ok(Settled { is_mine: value == bytes, value }),
+                Ok(None) if tries < SETTLE_TRIES_MAX => {}
+                Ok(None) => {
+                    let fault = format!("{tries} creates left nothing that can be read");
+                    return Err(StoreError::Damaged { key: key.to_owned(), fault });
+                }
+                Err(error) if error.may_pass() && tries < SETTLE_TRIES_MAX => {}
+                Err(error) => return Err(error),
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
+        unreachable!("the last try returns")
+    }
+
+    /// [`Store::settle`] of a JSON object; what stands and does not parse is damage.
+    pub async fn settle_json<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        value: &T,
+    ) -> Result<Settled<T>, StoreError> {
         let json = serde_json::to_vec_pretty(value).expect("plain structs with string keys serialise");
-        self.create(key, json.into()).await
+        let settled = self.settle(key, json.into()).await?;
+        let damaged =
+            |e: serde_json::Error| StoreError::Damaged { key: key.to_owned(), fault: e.to_string() };
+        let value = serde_json::from_slice(&settled.value).map_err(damaged)?;
+        Ok(Settled { value, is_mine: settled.is_mine })
     }
 
     /// The size of an object, or nothing where there is none.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        match self.objects.head(&self.path(key)?).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(StoreError::Request { deed: "look at", key: key.to_owned(), source }),
-        }
+        let path = self.path(key)?;
+        let head = || async {
+            match self.objects.head(&path).await {
+                Ok(meta) => Ok(Some(meta.size)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(source) => Err(StoreError::Request { deed: "look at", key: key.to_owned(), source }),
+            }
+        };
+        self.patiently(head).await
     }
 
     /// All objects under a folder, sorted by key.
     pub async fn list(&self, folder: &str) -> Result<Vec<Listed>, StoreError> {
         let failed = |source| StoreError::Request { deed: "list", key: folder.to_owned(), source };
         let prefix = self.path(folder)?;
-        let stream = self.objects.list(Some(&prefix)).map_ok(listed);
-        let mut listed: Vec<Listed> = stream.try_collect().await.map_err(failed)?;
+        let list = || self.objects.list(Some(&prefix)).map_ok(listed).map_err(failed).try_collect();
+        let mut listed: Vec<Listed> = self.patiently(list).await?;
         listed.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(listed)
     }
@@ -331,25 +366,27 @@ impl Store {
 
     /// Begins an object that is written piece by piece; nobody sees it before [`Upload::finish`].
     pub async fn upload(&self, key: &str) -> Result<Upload, StoreError> {
-        const PIECE: usize = 8 << 20;
-        let writer = BufWriter::with_capacity(self.objects.clone(), self.path(key)?, PIECE);
-        Ok(Upload { writer, key: key.to_owned(), hash: sha2::Sha256::new(), size: 0 })
+        let writer = BufWriter::with_capacity(self.objects.clone(), self.path(key)?, PART_BYTES);
+        Ok(Upload::new(writer.with_max_concurrency(PARTS_AT_ONCE), key))
     }
 
     /// Copies an object into a file, piece by piece; the file's content is checked against `sha256`.
     pub async fn download(&self, object: &StoredObject, to: &Path) -> Result<(), StoreError> {
         let failed = |source| StoreError::Request { deed: "read", key: object.key.clone(), source };
-        let disk = |source: std::io::Error| StoreError::Open { path: to.to_owned(), source };
-        let answer = self.objects.get(&self.path(&object.key)?).await.map_err(failed)?;
-        let mut pieces = answer.into_stream();
-        let mut file = tokio::fs::File::create(to).await.map_err(disk)?;
-        let mut hash = sha2::Sha256::new();
-        while let Some(piece) = pieces.try_next().await.map_err(failed)? {
-            hash.update(&piece);
-            file.write_all(&piece).await.map_err(disk)?;
-        }
-        file.sync_all().await.map_err(disk)?;
-        let found = Digest(hash.finalize().into());
+        let disk = |source: std::io::Error| StoreError::Disk { path: to.to_owned(), source };
+        let path = self.path(&object.key)?;
+        let copy = || async {
+            let mut pieces = self.objects.get(&path).await.map_err(failed)?.into_stream();
+            let mut file = tokio::fs::File::create(to).await.map_err(disk)?;
+            let mut hash = sha2::Sha256::new();
+            while let Some(piece) = pieces.try_next().await.map_err(failed)? {
+                hash.update(&piece);
+                file.write_all(&piece).await.map_err(disk)?;
+            }
+            file.sync_all().await.map_err(disk)?;
+            Ok(Digest(hash.finalize().into()))
+        };
+        let found = self.patiently(copy).await?;
         if found == object.sha256 {
             return Ok(());
         }
@@ -368,52 +405,6 @@ impl Store {
 
 fn listed(meta: object_store::ObjectMeta) -> Listed {
     Listed { key: meta.location.to_string(), size: meta.size, modified_s: meta.last_modified.timestamp() }
-}
-
-/// An object that is being written.
-pub struct Upload {
-    writer: BufWriter,
-    key: String,
-    hash: sha2::Sha256,
-    size: u64,
-}
-
-impl Upload {
-    /// Appends bytes.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.hash.update(bytes);
-        self.size += bytes.len() as u64;
-        self.writer.write_all(bytes).await.map_err(|source| self.failed(source))
-    }
-
-    /// Bytes so far.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The digest of the bytes so far.
-    pub fn digest(&self) -> Digest {
-        Digest(self.hash.clone().finalize().into())
-    }
-
-    /// Throws away what was written.
-    pub async fn abandon(mut self) -> Result<(), StoreError> {
-        self.writer.abort().await.map_err(|source| StoreError::Request {
-            deed: "abandon",
-            key: self.key.clone(),
-            source,
-        })
-    }
-
-    /// Makes the object visible.
-    pub async fn finish(mut self) -> Result<(), StoreError> {
-        self.writer.shutdown().await.map_err(|source| self.failed(source))
-    }
-
-    fn failed(&self, source: std::io::Error) -> StoreError {
-        let source = object_store::Error::Generic { store: "bucket", source: source.into() };
-        StoreError::Request { deed: "write", key: self.key.clone(), source }
-    }
 }
 
 #[cfg(test)]
@@ -454,11 +445,5 @@ mod tests {
     async fn a_directory_keeps_the_contract() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         check(Store::open(&folder.path().display().to_string()).expect("a directory")).await;
-    }
-
-    #[test]
-    fn other_schemes_are_refused_by_name() {
-        let error = Store::open("s3://bucket/prefix").expect_err("not yet");
-        assert!(error.to_string().contains("s3://bucket/prefix"));
     }
 }

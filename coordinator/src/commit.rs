@@ -13,7 +13,7 @@ use lsa_common::record::{
     ExtractNotes, ShardLayer, ShardRecord, StoredObject, TextsRecord, TrialRecord, Writer,
 };
 use lsa_common::report::{Extracted, Outcome, Prepared};
-use lsa_common::store::{Created, Store, StoreError};
+use lsa_common::store::{Store, StoreError};
 use lsa_common::trial_matrices::TrialMatrices;
 use lsa_common::unit::{CompareUnit, ExtractUnit, MirrorUnit, PrepareUnit, Unit};
 use serde::Serialize;
@@ -195,9 +195,9 @@ impl Recorder<'_> {
         let record = TrialRecord { writer: self.writer.clone(), trial };
         let object = encode_trial(matrices, Some(&record));
         let key = layout::trial(unit.comparison_key, trial, generation);
-        if self.store.create(&key, object.into()).await? == Created::Already {
-            let found = self.store.get(&key).await?;
-            decode_trial(&found).map_err(|e| StoreError::Damaged { key, fault: e.to_string() })?;
+        let settled = self.store.settle(&key, object.into()).await?;
+        if !settled.is_mine {
+            decode_trial(&settled.value).map_err(|e| StoreError::Damaged { key, fault: e.to_string() })?;
         }
         Ok(())
     }
@@ -220,10 +220,8 @@ impl Recorder<'_> {
         record: &T,
     ) -> Result<(), CommitError> {
         self.may_write()?;
-        if self.store.create_json(key, record).await? == Created::Already {
-            // Its own first try, or another attempt's record: either commits the unit, if it can be read.
-            self.store.get_json::<T>(key).await?;
-        }
+        // Also another attempt's record commits the unit, if it can be read.
+        self.store.settle_json(key, record).await?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use lsa_common::id::Epoch;
 use lsa_common::layout;
-use lsa_common::store::{Created, Store, StoreError};
+use lsa_common::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{Identity, now_rfc3339};
@@ -79,10 +79,7 @@ pub async fn acquire(
         }
         let epoch = Epoch(newest.map_or(1, |epoch| epoch.0 + 1));
         let record = EpochRecord { coordinator: coordinator.clone(), at: now_rfc3339() };
-        let created = store.create_json(&layout::epoch(epoch), &record).await?;
-        let mine =
-            created == Created::Here || store.get_json::<EpochRecord>(&layout::epoch(epoch)).await? == record;
-        if mine {
+        if store.settle_json(&layout::epoch(epoch), &record).await?.is_mine {
             let identity = Identity::new(coordinator, epoch);
             identity.lead_until(Instant::now() + SILENT_AFTER);
             let mut leadership = Leadership { identity, after_crash, store: store.clone(), count: 0 };
@@ -160,7 +157,7 @@ mod tests {
         let store = Store::memory();
         let mut first = acquire(&store, "a".to_owned(), |_| {}).await.expect("nobody leads");
         let record = EpochRecord { coordinator: "b".to_owned(), at: now_rfc3339() };
-        store.create_json(&layout::epoch(Epoch(2)), &record).await.expect("a store in memory");
+        store.settle_json(&layout::epoch(Epoch(2)), &record).await.expect("a store in memory");
         assert_eq!(first.keep().await, Epoch(2));
         assert!(!first.identity.leads());
     }

@@ -26,6 +26,7 @@ use lsa_coordinator::forecast::{self, Forecast};
 use lsa_coordinator::grid::Grid;
 use lsa_coordinator::identity::Identity;
 use lsa_coordinator::local::{self, LocalConfig, LocalEnd, LocalError};
+use lsa_coordinator::maintain::doctor::{self, DoctorArgs};
 use lsa_coordinator::maintain::evict::evict;
 use lsa_coordinator::maintain::mirror::{self, MirrorArgs, MirrorCommandError};
 use lsa_coordinator::metrics::{self, MetricsArgs};
@@ -73,6 +74,8 @@ enum Command {
     Fetch(FetchArgs),
     /// Put models and datasets of the hub into the bucket, for machines without internet
     Mirror(Box<MirrorArgs>),
+    /// What a store really does, and whether it is safe
+    Doctor(DoctorArgs),
     /// Draw the figures of a results directory again, also of one that holds only .pkl files and metadata.json
     Report(ReportArgs),
     /// The metrics, with formula, source, cost and properties
@@ -221,6 +224,14 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
                 false => error.into(),
             })?;
             Ok(0)
+        }
+        Command::Doctor(args) => {
+            let diagnosis = doctor::run(&args).await.map_err(usage)?;
+            match args.json {
+                true => println!("{}", serde_json::to_string_pretty(&diagnosis)?),
+                false => emit(&diagnosis.to_text())?,
+            }
+            Ok(if diagnosis.safe { 0 } else { FAILED })
         }
         Command::Report(args) => {
             let summary = report::run(&args).map_err(|error| match error.exit_code() {

@@ -74,9 +74,8 @@ async fn bind(
         let key = layout::run_profile(job, *run, base_key);
         let binding =
             ProfileBinding { numeric_profile: bound.clone(), coordinator: identity.coordinator.clone() };
-        // Read back in any case: an earlier coordinator of this run may have bound it.
-        store.create_json(&key, &binding).await?;
-        bound = store.get_json::<ProfileBinding>(&key).await?.numeric_profile;
+        // An earlier coordinator of this run may have bound it.
+        bound = store.settle_json(&key, &binding).await?.value.numeric_profile;
     }
     Ok(bound)
 }

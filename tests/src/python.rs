@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The Python of a virtual environment that has `requirement`; makes it where it does not exist yet, below the
+/// The Python of a virtual environment that has `requirement`, packages separated by spaces; makes it where it does not exist yet, below the
 /// build directory; later runs need no network.
 pub fn venv_python(name: &str, requirement: &str) -> Result<PathBuf, String> {
     // A test runs as target/<profile>/deps/<test>.
@@ -23,7 +23,9 @@ pub fn venv_python(name: &str, requirement: &str) -> Result<PathBuf, String> {
         say(&format!("installing {requirement} into {}", venv.display()));
         let venv_text = venv.to_str().ok_or("the build directory's path is not UTF-8")?;
         command(Path::new("python3"), &["-m", "venv", "--clear", venv_text])?;
-        command(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement])?;
+        let mut install = vec!["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        install.extend(requirement.split(' '));
+        command(&python, &install)?;
         fs::write(&ready, requirement).map_err(|error| error.to_string())?;
     }
     Ok(python)

@@ -188,7 +188,7 @@ fn flags() {
     check("--pooling mean cls mean", &["--pooling", "names \"mean\" twice", "keep one"]);
     check("--model ./tiny", &["--model", "names \"./tiny\" twice"]);
     check("--dataset file:texts.txt", &["--dataset", "twice"]);
-    check("--store s3://bucket/lsa", &["s3://bucket/lsa", "not available yet", "local directory"]);
+    check("--store ftp://bucket/lsa", &["ftp://bucket/lsa", "\"ftp\" is no kind of store"]);
     check("--store /proc/lsa", &["/proc/lsa", "name a directory that you may write to"]);
     check("--log nonsense=nonsense", &["--log \"nonsense=nonsense\" is not a filter"]);
 }
@@ -542,8 +542,8 @@ fn coordinators_that_cannot_be() {
         );
     }
     scratch.refuses(
-        "lsa-coordinator serve --store s3://bucket/lsa",
-        &["s3://bucket/lsa", "not available yet", "local directory"],
+        "lsa-coordinator serve --store s3://key:secret@bucket/lsa",
+        &["s3://…@bucket/lsa", "credentials do not belong into an address"],
     );
     scratch.refuses("lsa-coordinator serve", &["--store"]);
     scratch.refuses("lsa-coordinator serve --store bucket --lease-ttl 0", &["--lease-ttl"]);

@@ -12,7 +12,7 @@ use super::MirrorError;
 use crate::hub::{Listing, Repo};
 use crate::id::Digest;
 use crate::layout;
-use crate::store::{Created, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Records are small; so many are read at a time.
 const READS: usize = 16;
@@ -65,8 +65,7 @@ pub async fn put(store: &Store, record: &ListingRecord) -> Result<bool, MirrorEr
                 Err(error) => return Err(error),
             },
         };
-        // Whoever is told that it is there already reads it: it may be another's, or one's own first try.
-        if store.create_json(&key(next), record).await? == Created::Here {
+        if store.settle_json(&key(next), record).await?.is_mine {
             return Ok(true);
         }
     }
@@ -101,17 +100,15 @@ pub async fn git(store: &Store, sha1: &str) -> Result<Option<GitRecord>, MirrorE
 /// Says what the file of that git object id is; whether it was not known already.
 pub async fn put_git(store: &Store, sha1: &str, record: &GitRecord) -> Result<bool, MirrorError> {
     let key = layout::mirror_git(sha1);
-    if store.create_json(&key, record).await? == Created::Here {
-        return Ok(true);
+    let (known, is_new) = match git(store, sha1).await? {
+        Some(known) => (known, false),
+        None => (store.settle_json(&key, record).await?.value, true),
+    };
+    if known == *record {
+        return Ok(is_new);
     }
-    match git(store, sha1).await? {
-        Some(known) if known == *record => Ok(false),
-        Some(known) => {
-            let fault = format!("it names {}, the file is {}", known.sha256, record.sha256);
-            Err(MirrorError::Damaged { key, fault })
-        }
-        None => Err(MirrorError::Contended { key }),
-    }
+    let fault = format!("it names {}, the file is {}", known.sha256, record.sha256);
+    Err(MirrorError::Damaged { key, fault })
 }
 
 /// All of them, by git object id.

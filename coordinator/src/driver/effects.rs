@@ -89,7 +89,7 @@ pub(crate) async fn record_failure(context: Context, runs: Vec<(JobId, u32)>, fa
     };
     for (job, run) in runs.into_iter().filter(|_| context.identity.leads()) {
         let key = layout::run_failure(&job, run, &failed.unit, failed.attempt);
-        if let Err(error) = context.store.create_json(&key, &record).await {
+        if let Err(error) = context.store.settle_json(&key, &record).await {
             tracing::warn!(%job, "cannot keep a failure: {}", chain(&error));
         }
     }
@@ -361,6 +361,6 @@ async fn write_job(context: &Context, end: &JobEnd) -> Result<(), WriteError> {
         elapsed_ms: end.elapsed_ms,
     };
     let key = layout::run_status(&target.job, end.run, context.identity.epoch);
-    context.store.create_json(&key, &status).await?;
+    context.store.settle_json(&key, &status).await?;
     Ok(())
 }

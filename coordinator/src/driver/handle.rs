@@ -7,7 +7,7 @@ use lsa_common::id::{JobId, WorkerId};
 use lsa_common::job::{JobSpec, SpecError};
 use lsa_common::layout;
 use lsa_common::record::RunRequest;
-use lsa_common::store::{Created, Store, StoreError};
+use lsa_common::store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Accepted, Driver, Message, WorkerInfo};
@@ -85,7 +85,7 @@ impl Handle {
             return Ok(Accepted { job, run: known.run, attached: true });
         }
         // The same id means the same content of everything that changes results, so an earlier spec stands.
-        self.store.create_json(&layout::job_spec(&job), &spec).await?;
+        self.store.settle_json(&layout::job_spec(&job), &spec).await?;
         let run = self.begin_run(&job, matches!(output, OutputFor::Directory(_))).await?;
         self.accept(job, run, spec, output).await
     }
@@ -126,12 +126,8 @@ impl Handle {
             at: now_rfc3339(),
         };
         loop {
-            let key = layout::run_request(job, run);
-            if self.store.create_json(&key, &request).await? == Created::Here {
-                return Ok(run);
-            }
-            // Another process began this run, or a retried request met its own first try.
-            if self.store.get_json::<RunRequest>(&key).await? == request {
+            // Not one's own where another process began this run.
+            if self.store.settle_json(&layout::run_request(job, run), &request).await?.is_mine {
                 return Ok(run);
             }
             run += 1;

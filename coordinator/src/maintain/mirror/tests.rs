@@ -145,7 +145,7 @@ impl Bench {
                 "worker": "w", "numeric_profile": "", "committed_at": "", "elapsed_ms": 1});
             let record = json!({"writer": writer, "parts": [part], "n_texts": 1, "n_blank": 0, "n_bad": 0,
                 "n_duplicates": 0, "columns": [], "warnings": []});
-            self.store.create_json(&layout::texts_commit(key, 0), &record).await.expect("a folder");
+            self.store.settle_json(&layout::texts_commit(key, 0), &record).await.expect("a folder");
         });
         key
     }

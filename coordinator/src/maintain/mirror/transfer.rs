@@ -13,7 +13,7 @@ use lsa_common::layout;
 use lsa_common::mirror::MirrorError;
 use lsa_common::mirror::record::{self, GitRecord, ListingRecord};
 use lsa_common::record::{StoredObject, TextsRecord};
-use lsa_common::store::{Created, Store, StoreError};
+use lsa_common::store::{Store, StoreError};
 use serde::Serialize;
 
 /// How much of an object is in memory at a time.
@@ -231,7 +231,7 @@ async fn copy_texts(
         }
         copy_object(from, to, part, there.get(&part.key), copied).await?;
     }
-    copied.records += u64::from(to.create(&key, json).await? == Created::Here);
+    copied.records += u64::from(to.settle(&key, json).await?.is_mine);
     Ok(())
 }
 
