@@ -26,6 +26,15 @@ impl fmt::Display for FailureClass {
     }
 }
 
+/// The innermost cause, for errors whose layers between say the same over again.
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
 /// An error and all its causes on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -4,19 +4,24 @@ pub mod fetch;
 pub mod show;
 pub mod submit;
 
-use std::time::Duration;
-
 use clap::Args;
+use lsa_common::reach::{Coordinators, ReachError};
 use lsa_common::wire::MESSAGE_BYTES_MAX;
 use lsa_common::wire::job::jobs_client::JobsClient;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 /// Which coordinator to talk to.
 #[derive(Args, Clone, Debug)]
 pub struct CoordinatorArgs {
-    /// The coordinator's address
-    #[arg(long, env = "LSA_COORDINATOR", default_value = "http://127.0.0.1:7300", value_name = "URL")]
-    pub coordinator: String,
+    /// The coordinator's address; of several, separated by commas, the one that leads
+    #[arg(
+        long,
+        env = "LSA_COORDINATOR",
+        default_value = "http://127.0.0.1:7300",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub coordinator: Vec<String>,
 }
 
 /// A job, by its id or a beginning of it.
@@ -39,22 +44,11 @@ pub type Client = JobsClient<Channel>;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Not an address.
-    #[error("{url:?} is not a coordinator's address; use for example http://host:7300")]
-    Address {
-        /// As given.
-        url: String,
-    },
-    /// Nobody answers.
-    #[error(
-        "cannot reach the coordinator at {url}; start one with `lsa-coordinator serve`, or name it with --coordinator"
-    )]
-    Connect {
-        /// Where.
-        url: String,
-        /// Why; the layers between say the same over again.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error(transparent)]
+    Address(ReachError),
+    /// Nobody who leads answers.
+    #[error("{0}; start one with `lsa-coordinator serve`, or name it with --coordinator")]
+    Reach(ReachError),
     /// The coordinator says no.
     #[error("the coordinator answers: {message}")]
     Refused {
@@ -94,12 +88,12 @@ impl ClientError {
     /// Whether the user asked for something that is not there or makes no sense.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::Address { .. } => true,
+            Self::Address(_) => true,
             Self::Refused { code, .. } => {
                 matches!(code, tonic::Code::NotFound | tonic::Code::InvalidArgument)
             }
             Self::Answer(_)
-            | Self::Connect { .. }
+            | Self::Reach(_)
             | Self::File { .. }
             | Self::NoResults { .. }
             | Self::ResultName(_) => false,
@@ -121,29 +115,14 @@ impl From<tonic::Status> for ClientError {
     }
 }
 
-/// The innermost cause, as a text of its own.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 impl CoordinatorArgs {
-    /// Connects.
+    /// Connects to the one that leads.
     pub async fn connect(&self) -> Result<Client, ClientError> {
-        let url = self.coordinator.clone();
-        let endpoint = Endpoint::from_shared(url.clone()).ok().filter(|endpoint| {
-            matches!(endpoint.uri().scheme_str(), Some("http" | "https")) && endpoint.uri().host().is_some()
-        });
-        let endpoint = endpoint.ok_or_else(|| ClientError::Address { url: url.clone() })?;
-        let channel = endpoint
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .connect()
-            .await
-            .map_err(|error| ClientError::Connect { url, source: root_cause(&error).into() })?;
+        let channel = Coordinators::Addresses(self.coordinator.clone()).leader().await;
+        let channel = channel.map_err(|error| match error {
+            ReachError::Address { .. } => ClientError::Address(error),
+            error => ClientError::Reach(error),
+        })?;
         Ok(JobsClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))

@@ -2,16 +2,20 @@
 //!
 //! A coordinator that finds a leader's beat refreshed waits; it takes over once no new beat has come for
 //! [`TAKEOVER_AFTER`] by its own monotonic clock, or at once where the leader has said that it ended. A leader whose
-//! last beat succeeded more than [`SILENT_AFTER`] ago writes nothing, and one that sees a higher epoch is over.
+//! last beat succeeded more than [`SILENT_AFTER`] ago writes nothing; one that sees a higher epoch, or that has been silent
+//! for [`STEP_DOWN_AFTER`], is over.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
+use lsa_common::epoch::{self, EpochRecord};
 use lsa_common::id::Epoch;
 use lsa_common::layout;
 use lsa_common::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{Identity, now_rfc3339};
+use crate::seat::Leader;
 
 /// How often the leader beats.
 pub const BEAT_EVERY: Duration = Duration::from_secs(2);
@@ -19,11 +23,36 @@ pub const BEAT_EVERY: Duration = Duration::from_secs(2);
 pub const SILENT_AFTER: Duration = Duration::from_secs(5);
 /// How long a leader must be silent before another one takes over.
 pub const TAKEOVER_AFTER: Duration = Duration::from_secs(10);
+/// How long a leader that is silent keeps its workers: another one may have taken over where this one cannot see it.
+pub const STEP_DOWN_AFTER: Duration = Duration::from_secs(20);
+/// How often a coordinator that stands by looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct EpochRecord {
-    coordinator: String,
-    at: String,
+/// Who would lead.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The random id of its process.
+    pub coordinator: String,
+    /// Where workers reach it.
+    pub address: Option<String>,
+}
+
+/// Why a leader leads no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deposed {
+    /// Another one leads.
+    By(Epoch),
+    /// The bucket could not be reached for too long.
+    Silent,
+}
+
+impl fmt::Display for Deposed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::By(epoch) => write!(f, "a coordinator of epoch {epoch} has taken over"),
+            Self::Silent => write!(f, "the bucket could not be reached for {STEP_DOWN_AFTER:?}"),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,42 +72,44 @@ pub struct Leadership {
     count: u64,
 }
 
-/// Waits until nobody leads, then takes the next epoch. `waiting` is told once, with the epoch that is waited for.
+/// Waits until nobody leads, then takes the next epoch. `waiting` is told of every leader that is waited for.
 #[expect(clippy::disallowed_methods, reason = "leadership is a matter of time")]
 pub async fn acquire(
     store: &Store,
-    coordinator: String,
-    waiting: impl Fn(Epoch),
+    candidate: &Candidate,
+    waiting: impl Fn(Leader),
 ) -> Result<Leadership, StoreError> {
-    let mut told = false;
+    let mut told = None;
     loop {
-        let newest = newest_epoch(store).await?;
+        let newest = epoch::newest(store).await?;
         let mut after_crash = false;
         if let Some(epoch) = newest {
             let mut seen = read_beat(store, epoch).await?;
             let mut since = Instant::now();
             while !seen.as_ref().is_some_and(|beat| beat.ended) {
-                if !told {
-                    waiting(epoch);
-                    told = true;
+                if told != newest {
+                    let address = epoch::record(store, epoch).await?.address;
+                    waiting(Leader { epoch, address });
+                    told = newest;
                 }
                 if since.elapsed() >= TAKEOVER_AFTER {
                     after_crash = true;
                     break;
                 }
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(LOOK_EVERY).await;
                 let beat = read_beat(store, epoch).await?;
                 if beat != seen {
                     seen = beat;
                     since = Instant::now();
                 }
             }
-            if newest_epoch(store).await? != newest {
+            if epoch::newest(store).await? != newest {
                 continue;
             }
         }
         let epoch = Epoch(newest.map_or(1, |epoch| epoch.0 + 1));
-        let record = EpochRecord { coordinator: coordinator.clone(), at: now_rfc3339() };
+        let Candidate { coordinator, address } = candidate.clone();
+        let record = EpochRecord { coordinator: coordinator.clone(), address, at: now_rfc3339() };
         if store.settle_json(&layout::epoch(epoch), &record).await?.is_mine {
             let identity = Identity::new(coordinator, epoch);
             identity.lead_until(Instant::now() + SILENT_AFTER);
@@ -90,21 +121,26 @@ pub async fn acquire(
 }
 
 impl Leadership {
-    /// Beats until another coordinator leads; returns that one's epoch. Drop the future to stop.
+    /// Beats until this leader is over. Drop the future to stop.
     #[expect(clippy::disallowed_methods, reason = "leadership is a matter of time")]
-    pub async fn keep(&mut self) -> Epoch {
+    pub async fn keep(&mut self) -> Deposed {
+        let mut heard = Instant::now();
         loop {
             tokio::time::sleep(BEAT_EVERY).await;
             let begun = Instant::now();
             let beaten = tokio::time::timeout(BEAT_EVERY, self.beat(false)).await;
-            let newest = tokio::time::timeout(BEAT_EVERY, newest_epoch(&self.store)).await;
+            let newest = tokio::time::timeout(BEAT_EVERY, epoch::newest(&self.store)).await;
             match (beaten, newest) {
                 (_, Ok(Ok(Some(newest)))) if newest > self.identity.epoch => {
                     self.identity.lead_until(begun);
-                    return newest;
+                    return Deposed::By(newest);
                 }
                 // A beat alone proves nothing: a successor may have come before it.
-                (Ok(Ok(())), Ok(Ok(_))) => self.identity.lead_until(begun + SILENT_AFTER),
+                (Ok(Ok(())), Ok(Ok(_))) => {
+                    heard = begun;
+                    self.identity.lead_until(begun + SILENT_AFTER);
+                }
+                _ if heard.elapsed() >= STEP_DOWN_AFTER => return Deposed::Silent,
                 _ => tracing::warn!("cannot refresh the beat of epoch {}", self.identity.epoch),
             }
         }
@@ -126,12 +162,6 @@ impl Leadership {
     }
 }
 
-async fn newest_epoch(store: &Store) -> Result<Option<Epoch>, StoreError> {
-    let listed = store.list(layout::EPOCHS).await?;
-    let number = |key: &str| key.rsplit('/').next()?.strip_suffix(".json")?.parse().ok();
-    Ok(listed.iter().filter_map(|object| number(&object.key)).max().map(Epoch))
-}
-
 async fn read_beat(store: &Store, epoch: Epoch) -> Result<Option<Beat>, StoreError> {
     let bytes = store.try_get(&layout::beat(epoch)).await?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
@@ -141,24 +171,28 @@ async fn read_beat(store: &Store, epoch: Epoch) -> Result<Option<Beat>, StoreErr
 mod tests {
     use super::*;
 
+    fn candidate(name: &str) -> Candidate {
+        Candidate { coordinator: name.to_owned(), address: Some(format!("http://{name}:7300")) }
+    }
+
     #[tokio::test]
     async fn a_successor_of_a_leader_that_resigned_need_not_wait() {
         let store = Store::memory();
-        let mut first = acquire(&store, "a".to_owned(), |_| {}).await.expect("nobody leads");
+        let mut first = acquire(&store, &candidate("a"), |_| {}).await.expect("nobody leads");
         assert_eq!((first.identity.epoch, first.after_crash), (Epoch(1), false));
         first.resign().await.expect("a store in memory");
         assert!(!first.identity.leads());
-        let second = acquire(&store, "b".to_owned(), |_| {}).await.expect("nobody leads");
+        let second = acquire(&store, &candidate("b"), |_| {}).await.expect("nobody leads");
         assert_eq!((second.identity.epoch, second.after_crash), (Epoch(2), false));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deposed_leader_learns_of_its_successor() {
         let store = Store::memory();
-        let mut first = acquire(&store, "a".to_owned(), |_| {}).await.expect("nobody leads");
-        let record = EpochRecord { coordinator: "b".to_owned(), at: now_rfc3339() };
+        let mut first = acquire(&store, &candidate("a"), |_| {}).await.expect("nobody leads");
+        let record = EpochRecord { coordinator: "b".to_owned(), address: None, at: now_rfc3339() };
         store.settle_json(&layout::epoch(Epoch(2)), &record).await.expect("a store in memory");
-        assert_eq!(first.keep().await, Epoch(2));
+        assert_eq!(first.keep().await, Deposed::By(Epoch(2)));
         assert!(!first.identity.leads());
     }
 }

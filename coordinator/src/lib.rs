@@ -34,6 +34,7 @@ pub mod result;
 pub mod results;
 pub mod rpc;
 pub mod scheduler;
+pub mod seat;
 pub mod sources;
 pub mod survey;
 pub mod unpickle;

@@ -24,6 +24,7 @@ use crate::progress::Progress;
 use crate::rpc::desk::HubDesk;
 use crate::rpc::{self, ServeError};
 use crate::scheduler::event::{Departure, Event};
+use crate::seat::Seat;
 
 /// Respawns of one device's worker before `run` gives up.
 const RESPAWNS_MAX: u32 = 10;
@@ -141,8 +142,8 @@ pub async fn run(config: LocalConfig, progress: &mut Progress) -> Result<LocalEn
     let (stop, stopped) = watch::channel(false);
     let until_stopped = wait_for(stopped.clone());
     // The grid is resolved: nobody asks anything of a hub here.
-    let desk = HubDesk::new(handle.clone(), None, lsa_common::config::coordinator_cache());
-    tokio::spawn(rpc::serve(listener, handle.clone(), settings, desk, until_stopped));
+    let desk = HubDesk::new(Seat::taken(handle.clone()), None, lsa_common::config::coordinator_cache());
+    tokio::spawn(rpc::serve(listener, Seat::taken(handle.clone()), settings, desk, until_stopped));
 
     let accepted =
         handle.submit(config.spec.clone(), OutputFor::Directory(config.output_dir.clone())).await?;
@@ -324,6 +325,9 @@ impl Keeper {
             .args(["--device", &self.place.device, "--threads", &self.place.threads.to_string()])
             .args(["--memory-shares", &self.place.n_workers.to_string()])
             .args(["--worker-id", worker.as_str(), "--log", &self.log])
+            // Settings of daemons on this machine are not this worker's.
+            .env_remove("LSA_STORE")
+            .env_remove("LSA_LISTEN_HTTP")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .process_group(0)

@@ -476,7 +476,7 @@ async fn submit_grid(args: SubmitArgs) -> Result<u8, Failure> {
         return Ok(0);
     }
     eprintln!("job {} (run {}); interrupting only detaches", reply.job_id, reply.run);
-    let status = show::follow(&mut client, &reply.job_id).await?;
+    let status = show::follow(&args.coordinator, &mut client, &reply.job_id).await?;
     show::print_status(&status, args.json);
     if let Some(directory) = &args.output_dir {
         fetch_results(&mut client, &reply.job_id, directory).await?;

@@ -16,10 +16,12 @@ const START_LIMIT: Duration = Duration::from_secs(40);
 /// A coordinator, its workers, and the folder in which all of them live.
 pub struct Cluster {
     home: PathBuf,
+    store: String,
     url: String,
     lease_ttl_s: u32,
-    hub: Option<String>,
+    variables: Vec<(String, String)>,
     coordinator: Option<Running>,
+    standbys: Vec<(String, Running)>,
     workers: Vec<(String, Running)>,
 }
 
@@ -31,12 +33,22 @@ impl Cluster {
 
     /// As [`Self::start`], of programs that know a hub.
     pub fn start_with(home: &Path, lease_ttl_s: u32, hub: Option<&str>) -> Self {
+        let store = home.join("store").display().to_string();
+        let variables = hub.map(|hub| ("HF_ENDPOINT", hub));
+        Self::start_at(home, lease_ttl_s, &store, variables.as_slice())
+    }
+
+    /// As [`Self::start`], with the bucket at `store` and what the environment must hold for it.
+    pub fn start_at(home: &Path, lease_ttl_s: u32, store: &str, variables: &[(&str, &str)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut cluster = Self {
             home: home.to_owned(),
+            store: store.to_owned(),
             url: String::new(),
             lease_ttl_s,
-            hub: hub.map(str::to_owned),
+            variables: variables.collect(),
             coordinator: None,
+            standbys: Vec::new(),
             workers: Vec::new(),
         };
         cluster.start_coordinator("127.0.0.1:0");
@@ -45,21 +57,50 @@ impl Cluster {
 
     fn command(&self, program: &str, home: &Path) -> std::process::Command {
         let mut command = command(program, home);
-        command.envs(self.hub.iter().map(|hub| ("HF_ENDPOINT", hub)));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
-    fn start_coordinator(&mut self, listen: &str) {
+    fn serve(&self, listen: &str) -> Running {
         let mut serve = self.command("lsa-coordinator", &self.home);
         serve.args(["serve", "--listen", listen, "--lease-ttl", &self.lease_ttl_s.to_string()]);
-        serve.arg("--store").arg(self.store());
-        let mut coordinator = Running::start(serve);
-        let address = until("the coordinator to listen", START_LIMIT, || {
-            assert!(!coordinator.has_ended(), "the coordinator ended: {}", coordinator.stderr());
-            let said = coordinator.stderr();
-            let (_, rest) = said.split_once("listening on ")?;
-            rest.split_once(' ').map(|(address, _)| address.to_owned())
-        });
+        serve.args(["--store", &self.store]);
+        Running::start(serve)
+    }
+
+    /// Starts a coordinator that stands by, and waits until it does; its address.
+    pub fn start_standby(&mut self) -> String {
+        let mut standby = self.serve("127.0.0.1:0");
+        let url = format!("http://{}", listening(&mut standby, "standing by on "));
+        self.standbys.push((url.clone(), standby));
+        url
+    }
+
+    /// Waits until a coordinator that stood by, or was the leader before, leads; it is this cluster's then.
+    pub fn until_taken_over(&mut self) {
+        let leads = |known: &(String, Running)| known.1.stderr().contains("listening on ");
+        let place = until("a coordinator to take over", START_LIMIT, || self.standbys.iter().position(leads));
+        let (url, leader) = self.standbys.remove(place);
+        let before = std::mem::replace(&mut self.url, url);
+        if let Some(deposed) = self.coordinator.replace(leader) {
+            self.standbys.push((before, deposed));
+        }
+    }
+
+    /// The addresses of all coordinators, as programs take them.
+    pub fn urls(&self) -> String {
+        let standbys = self.standbys.iter().map(|(url, _)| url.as_str());
+        std::iter::once(self.url.as_str()).chain(standbys).collect::<Vec<_>>().join(",")
+    }
+
+    /// The process that stands by at that place.
+    pub fn standby(&self, place: usize) -> &Running {
+        &self.standbys[place].1
+    }
+
+    fn start_coordinator(&mut self, listen: &str) {
+        let mut coordinator = self.serve(listen);
+        let address = listening(&mut coordinator, "listening on ");
         self.url = format!("http://{address}");
         self.coordinator = Some(coordinator);
     }
@@ -72,6 +113,16 @@ impl Cluster {
     /// Sends the coordinator a signal.
     pub fn signal_coordinator(&self, signal: Signal) {
         self.coordinator.as_ref().expect("a running coordinator").signal(signal);
+    }
+
+    /// The coordinator's process id.
+    pub fn coordinator_pid(&self) -> u32 {
+        self.coordinator.as_ref().expect("a coordinator").pid()
+    }
+
+    /// Whether the coordinator has ended.
+    pub fn coordinator_has_ended(&mut self) -> bool {
+        self.coordinator.as_mut().expect("a coordinator").has_ended()
     }
 
     /// Waits until a coordinator that has to end has done so.
@@ -97,19 +148,15 @@ impl Cluster {
 
     /// Starts a worker of one thread.
     pub fn start_worker(&mut self, id: &str) {
+        let url = self.url.clone();
+        self.start_worker_with(id, &["--coordinator", &url]);
+    }
+
+    /// Starts a worker of one thread that finds the coordinator as `args` say.
+    pub fn start_worker_with(&mut self, id: &str, args: &[&str]) {
         // Each has caches of its own, as on a machine of its own.
         let mut serve = self.command("lsa-worker", &self.home.join(id));
-        serve.args([
-            "serve",
-            "--device",
-            "cpu",
-            "--threads",
-            "1",
-            "--coordinator",
-            &self.url,
-            "--worker-id",
-            id,
-        ]);
+        serve.args(["serve", "--device", "cpu", "--threads", "1", "--worker-id", id]).args(args);
         self.workers.push((id.to_owned(), Running::start(serve)));
     }
 
@@ -147,7 +194,10 @@ impl Cluster {
 
     fn client(&self, args: &[&str]) -> std::process::Command {
         let mut client = command("lsa-coordinator", &self.home);
-        client.args(args).args(["--coordinator", &self.url]);
+        client.args(args);
+        if !args.contains(&"--coordinator") {
+            client.args(["--coordinator", &self.url]);
+        }
         client
     }
 
@@ -204,4 +254,14 @@ impl Cluster {
             status["leases"].as_array()?.iter().find(midway).cloned()
         })
     }
+}
+
+/// The address that a coordinator tells after `words`.
+fn listening(coordinator: &mut Running, words: &str) -> String {
+    until("the coordinator to say where it listens", START_LIMIT, || {
+        assert!(!coordinator.has_ended(), "the coordinator ended: {}", coordinator.stderr());
+        let said = coordinator.stderr();
+        let (_, rest) = said.split_once(words)?;
+        rest.split_once(' ').map(|(address, _)| address.to_owned())
+    })
 }

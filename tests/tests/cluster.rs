@@ -11,11 +11,14 @@ use lsa_tests::cluster::Cluster;
 use lsa_tests::inputs::{dataset, tiny_model};
 use lsa_tests::process::{command, peak_memory_bytes, succeed};
 use lsa_tests::results::{assert_same, read_all, read_tree, without_timings};
+use lsa_tests::wait::until;
 use nix::sys::signal::Signal;
 
 const LEASE_TTL_S: u32 = 10;
 const JOB_LIMIT: Duration = Duration::from_secs(120);
 /// A worker that has nothing to do ends within this time.
+/// A coordinator takes over within this time.
+const START_LIMIT: Duration = Duration::from_secs(40);
 const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// By how much a worker's peak memory may grow from 8,192 texts to ten times as many, in bytes. A part of prepared texts
@@ -154,23 +157,69 @@ fn what_a_submission_names_goes_along() {
 }
 
 #[test]
-fn a_leader_that_was_stopped_finds_itself_replaced() {
+fn a_leader_that_was_stopped_stands_by_and_leads_again() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut first = Cluster::start(folder.path(), LEASE_TTL_S);
-    first.signal_coordinator(Signal::SIGSTOP);
-    let second = Cluster::start(folder.path(), LEASE_TTL_S);
-    assert_eq!(second.ask(&["workers"])["epoch"], 2);
-    first.signal_coordinator(Signal::SIGCONT);
-    let ended = first.end_coordinator(END_LIMIT);
-    assert_eq!(ended.code(), Some(1));
-    assert!(ended.stderr.contains("a coordinator of epoch 2 has taken over"), "{}", ended.stderr);
+    let mut cluster = Cluster::start(folder.path(), LEASE_TTL_S);
+    let first = cluster.url().to_owned();
+    let second = cluster.start_standby();
+    // Whatever address a client is given, it finds the one that leads, or is told where that is.
+    let both = format!("{second},{first}");
+    assert_eq!(cluster.finish(&["workers", "--coordinator", &both, "--json"]).json()["epoch"], 1);
+    let refused = cluster.finish(&["workers", "--coordinator", &second]);
+    assert_eq!(refused.code(), Some(1));
+    assert!(refused.stderr.contains(&format!("{second} (stands by)")), "{}", refused.stderr);
+
+    cluster.signal_coordinator(Signal::SIGSTOP);
+    cluster.until_taken_over();
+    assert_eq!(cluster.ask(&["workers"])["epoch"], 2);
+    cluster.standby(0).signal(Signal::SIGCONT);
+    until("the first one to stand by", START_LIMIT, || {
+        let said = cluster.standby(0).stderr();
+        said.contains("epoch 1 is over").then_some(()).filter(|()| said.contains("standing by on"))
+    });
+    assert_eq!(cluster.finish(&["workers", "--coordinator", &both, "--json"]).json()["epoch"], 2);
 
     // One that is told to end says so, and nobody has to wait for its silence.
-    second.signal_coordinator(Signal::SIGTERM);
     let begun = Instant::now();
-    let third = Cluster::start(folder.path(), LEASE_TTL_S);
-    assert_eq!(third.ask(&["workers"])["epoch"], 3);
+    cluster.signal_coordinator(Signal::SIGTERM);
+    assert_eq!(cluster.end_coordinator(END_LIMIT).code(), Some(0));
+    until("the first one to lead again", START_LIMIT, || {
+        cluster.standby(0).stderr().contains("leading epoch 3").then_some(())
+    });
     assert!(begun.elapsed() < TAKEOVER_AFTER, "it took {:?}", begun.elapsed());
+    assert_eq!(cluster.finish(&["workers", "--coordinator", &first, "--json"]).json()["epoch"], 3);
+}
+
+#[test]
+fn a_standby_takes_a_job_over() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let texts = dataset(folder.path(), "texts.txt", 9, 40_000);
+    let model = tiny_model();
+    let sample = ["--num-samples", "40000", "--sample-size", "200", "--trials", "3"];
+    let grid = [&["--model", text(&model), "--dataset", &texts][..], &sample].concat();
+    let quiet = folder.path().join("quiet");
+    let mut run = command("lsa-coordinator", folder.path());
+    run.arg("run").args(&grid).arg("--output-dir").arg(&quiet);
+    run.args(["--device", "cpu", "--store"]).arg(folder.path().join("quiet-store"));
+    succeed(run);
+
+    let mut cluster = Cluster::start(folder.path(), LEASE_TTL_S);
+    cluster.start_standby();
+    let (urls, store) = (cluster.urls(), cluster.store());
+    cluster.start_worker_with("w1", &["--coordinator", &urls]);
+    cluster.start_worker_with("w2", &["--store", text(&store)]);
+    cluster.until_connected(2);
+    let job = cluster.submit(&grid);
+    let output = folder.path().join("results");
+    let watching = cluster.begin(&["watch", &job, "--coordinator", &urls]);
+    cluster.until_midway(&job, "extract", JOB_LIMIT);
+    cluster.kill_coordinator();
+    cluster.until_taken_over();
+    let status = cluster.until_ended(&job, JOB_LIMIT);
+    assert_eq!((&status["state"], &status["run"]), (&"done".into(), &1.into()), "{status:#}");
+    assert_eq!(watching.wait(END_LIMIT).code(), Some(0), "a watcher goes on with the one that took over");
+    cluster.succeed(&["fetch", &job, "--output-dir", text(&output)]);
+    assert_same(&without_timings(read_tree(&output)), &without_timings(read_tree(&quiet)));
 }
 
 #[test]

@@ -5,10 +5,12 @@
 
 pub mod array_file;
 pub mod batch;
+pub mod condition;
 pub mod config;
 pub mod device;
 pub mod embed;
 pub mod extract;
+pub mod http;
 pub mod inputs;
 pub mod inspect;
 pub mod interrupt;

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use lsa_common::reach::ReachError;
 use lsa_common::telemetry::{self, TelemetryArgs};
 use lsa_worker::config::{Args, Command, CommandError};
+use lsa_worker::lease_loop::WorkerError;
 use lsa_worker::serve::{self, ServeArgs};
 use lsa_worker::{chain, device, embed, inspect, similarity, verify_model};
 
@@ -36,7 +38,12 @@ fn work(args: ServeArgs, telemetry: &TelemetryArgs) -> Result<(), CommandError> 
     let result = runtime.block_on(async {
         let _telemetry = telemetry::init(telemetry, "lsa-worker").map_err(CommandError::usage)?;
         serve::run(args).await.map_err(|error| match error {
-            serve::ServeError::Device(_) => CommandError::usage(error),
+            serve::ServeError::Device(_)
+            | serve::ServeError::Bucket(_)
+            | serve::ServeError::Listen { .. }
+            | serve::ServeError::Worker(WorkerError::Reach(ReachError::Address { .. })) => {
+                CommandError::usage(error)
+            }
             serve::ServeError::Worker(_) | serve::ServeError::Signals(_) => CommandError::failed(error),
         })
     });

@@ -11,7 +11,7 @@ use lsa_common::wire::work::work_client::WorkClient;
 use lsa_common::wire::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION, WireError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 /// Messages that may wait for the network.
@@ -20,21 +20,6 @@ const OUTBOX: usize = 64;
 /// Why a session could not be had, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// Not an address.
-    #[error("{url:?} is not a coordinator's address; use for example http://host:7300")]
-    Address {
-        /// As given.
-        url: String,
-    },
-    /// Nobody answers.
-    #[error("cannot reach the coordinator at {url}")]
-    Connect {
-        /// Where.
-        url: String,
-        /// Why.
-        #[source]
-        source: tonic::transport::Error,
-    },
     /// The coordinator refuses this worker, and would again.
     #[error("the coordinator refuses this worker: {0}")]
     Refused(String),
@@ -106,23 +91,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects, registers and awaits the welcome.
+    /// Registers and awaits the welcome.
     pub async fn open(
-        url: &str,
+        channel: Channel,
         introduction: &Introduction,
         held: &[(UnitId, AttemptId)],
         epoch_seen: Epoch,
     ) -> Result<(Self, Welcome), SessionError> {
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .map_err(|_| SessionError::Address { url: url.to_owned() })?
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_while_idle(true);
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|source| SessionError::Connect { url: url.to_owned(), source })?;
         let mut client = WorkClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -117,7 +117,8 @@ impl BucketUrl {
         let prefix = prefix.trim_matches('/');
         let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
         let is_plain = |c: char| c.is_ascii_graphic() && !"?#%*{}^`|~\"<>\\[]".contains(c);
-        if !prefix.is_empty() && !(prefix.split('/').all(is_part) && prefix.chars().all(is_plain)) {
+        let is_prefix = prefix.is_empty() || prefix.split('/').all(is_part) && prefix.chars().all(is_plain);
+        if !is_prefix {
             return Err("the prefix is made of plain characters and single slashes".to_owned());
         }
         let mut url = Self { prefix: prefix.to_owned(), ..Self::new(service, bucket) };

@@ -30,13 +30,17 @@ pub async fn status(args: &JobArgs) -> Result<pb::JobStatus, ClientError> {
 /// Follows a job until it ends.
 pub async fn watch(args: &JobArgs) -> Result<pb::JobStatus, ClientError> {
     let mut client = args.coordinator.connect().await?;
-    let status = follow(&mut client, &args.job).await?;
+    let status = follow(&args.coordinator, &mut client, &args.job).await?;
     print_status(&status, args.json);
     Ok(status)
 }
 
-/// Shows a job's progress until it ends; goes on through a coordinator's restart.
-pub async fn follow(client: &mut Client, job: &str) -> Result<pb::JobStatus, ClientError> {
+/// Shows a job's progress until it ends; goes on through a coordinator's restart, or with the one that takes over.
+pub async fn follow(
+    coordinator: &CoordinatorArgs,
+    client: &mut Client,
+    job: &str,
+) -> Result<pb::JobStatus, ClientError> {
     let mut progress = Progress::new();
     let request = || pb::JobRequest { job_id: job.to_owned() };
     let mut statuses = client.watch_job(request()).await?.into_inner();
@@ -49,7 +53,7 @@ pub async fn follow(client: &mut Client, job: &str) -> Result<pb::JobStatus, Cli
             }
             Some(Err(broken)) if last.is_some() => {
                 progress.say(&format!("the coordinator went away ({}); waiting for it", broken.message()));
-                statuses = reconnect(client, request()).await?;
+                statuses = reconnect(coordinator, client, request()).await?;
             }
             Some(Err(refused)) => return Err(refused.into()),
             None => match last {
@@ -57,7 +61,7 @@ pub async fn follow(client: &mut Client, job: &str) -> Result<pb::JobStatus, Cli
                     progress.end();
                     return Ok(status);
                 }
-                _ => statuses = reconnect(client, request()).await?,
+                _ => statuses = reconnect(coordinator, client, request()).await?,
             },
         }
     }
@@ -66,14 +70,18 @@ pub async fn follow(client: &mut Client, job: &str) -> Result<pb::JobStatus, Cli
 /// Tries for two minutes, as long as a standby or a restart may take.
 #[expect(clippy::disallowed_methods, reason = "a client waits for its server")]
 async fn reconnect(
+    coordinator: &CoordinatorArgs,
     client: &mut Client,
     request: pb::JobRequest,
 ) -> Result<tonic::Streaming<pb::JobStatus>, ClientError> {
     const TRIES: u32 = 120;
     for _ in 1..TRIES {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        if let Ok(answer) = client.watch_job(request.clone()).await {
-            return Ok(answer.into_inner());
+        if let Ok(connected) = coordinator.connect().await {
+            *client = connected;
+            if let Ok(answer) = client.watch_job(request.clone()).await {
+                return Ok(answer.into_inner());
+            }
         }
     }
     Ok(client.watch_job(request).await?.into_inner())
@@ -122,7 +130,10 @@ pub async fn workers(args: &ListArgs) -> Result<(), ClientError> {
         return Ok(());
     }
     if list.workers.is_empty() {
-        println!("no workers; `lsa-worker serve --coordinator {}` adds one", args.coordinator.coordinator);
+        println!(
+            "no workers; `lsa-worker serve --coordinator {}` adds one",
+            args.coordinator.coordinator.join(",")
+        );
     }
     let ids = list.workers.iter().map(|worker| worker.worker_id.len()).max().unwrap_or(0);
     let devices = list.workers.iter().map(|worker| device_name(worker).chars().count()).max().unwrap_or(0);

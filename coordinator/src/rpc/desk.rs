@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 use tonic::{Response, Status};
 
 use crate::chain;
-use crate::driver::handle::Handle;
 use crate::grid::ModelName;
+use crate::seat::Seat;
 use crate::sources::{AskHub, Keep, Repositories as _, SourceError, TextsRequest};
 
 /// Models looked at at once; only headers are read of them.
@@ -26,7 +26,7 @@ const MODELS_AT_ONCE: usize = 8;
 
 /// Answers questions about what a hub has.
 pub struct HubDesk {
-    handle: Handle,
+    seat: Seat,
     hub: Option<Arc<dyn Hub>>,
     cache: PathBuf,
     models: Semaphore,
@@ -36,9 +36,9 @@ pub struct HubDesk {
 
 impl HubDesk {
     /// Asks `hub`, or the mirror alone where there is none; `cache` is for what is read of it.
-    pub fn new(handle: Handle, hub: Option<Arc<dyn Hub>>, cache: PathBuf) -> Self {
+    pub fn new(seat: Seat, hub: Option<Arc<dyn Hub>>, cache: PathBuf) -> Self {
         let (models, texts) = (Semaphore::new(MODELS_AT_ONCE), Semaphore::new(1));
-        Self { handle, hub, cache, models, texts }
+        Self { seat, hub, cache, models, texts }
     }
 
     /// Pins a model.
@@ -86,7 +86,8 @@ impl HubDesk {
         let _turn =
             turns.acquire().await.map_err(|_| Status::unavailable("the coordinator is shutting down"))?;
         let runtime = tokio::runtime::Handle::current();
-        let (store, identity) = (self.handle.store().clone(), self.handle.identity().clone());
+        let handle = self.seat.leading()?;
+        let (store, identity) = (handle.store().clone(), handle.identity().clone());
         let hub =
             MirroredHub::new(mirror, store.clone(), runtime.clone(), self.hub.clone(), self.cache.clone());
         let hub = Arc::new(hub);

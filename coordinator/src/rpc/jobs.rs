@@ -19,12 +19,13 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::chain;
-use crate::driver::handle::{Handle, JobSnapshot, OutputFor, SubmitError};
+use crate::driver::handle::{JobSnapshot, OutputFor, SubmitError};
 use crate::embeddings::EmbeddingsError;
 use crate::journal::{self, EndedJob, JournalError};
 use crate::results::{Results, ResultsError};
 use crate::rpc::desk::HubDesk;
 use crate::scheduler::ExperimentStatus;
+use crate::seat::Seat;
 
 /// How often a watcher is told how far a job is.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
@@ -35,7 +36,7 @@ const INPUT_BYTES_MAX: u64 = 64 << 30;
 
 /// The service that clients speak to.
 pub struct JobsService {
-    handle: Handle,
+    seat: Seat,
     desk: HubDesk,
     /// The results fetched last: a client asks for one file after another.
     listed: Mutex<Option<(JobId, u32, Arc<Results>)>>,
@@ -43,8 +44,8 @@ pub struct JobsService {
 
 impl JobsService {
     /// Questions of clients, answered from the driver and the bucket.
-    pub fn new(handle: Handle, desk: HubDesk) -> Self {
-        Self { handle, desk, listed: Mutex::new(None) }
+    pub fn new(seat: Seat, desk: HubDesk) -> Self {
+        Self { seat, desk, listed: Mutex::new(None) }
     }
 
     async fn known(&self, request: Request<pb::JobRequest>) -> Result<Known, Status> {
@@ -55,14 +56,16 @@ impl JobsService {
     /// A job by its id, or by a beginning of it that fits no other.
     async fn find(&self, text: &str) -> Result<Known, Status> {
         if let Ok(job) = text.parse::<JobId>() {
-            if let Some(live) = self.handle.job(&job).await {
+            if let Some(live) = self.seat.handle()?.job(&job).await {
                 return Ok(Known::Live(Box::new(live)));
             }
-            if let Some(ended) = journal::ended(self.handle.store(), &job).await.map_err(journal_status)? {
+            if let Some(ended) =
+                journal::ended(self.seat.handle()?.store(), &job).await.map_err(journal_status)?
+            {
                 return Ok(Known::Ended(Box::new(ended)));
             }
         }
-        let ids = journal::job_ids(self.handle.store()).await.map_err(|e| store_status(&e))?;
+        let ids = journal::job_ids(self.seat.handle()?.store()).await.map_err(|e| store_status(&e))?;
         let fitting: Vec<&JobId> = ids.iter().filter(|id| id.as_str().starts_with(text)).collect();
         match fitting[..] {
             [job] if !text.is_empty() && job.as_str() != text => Box::pin(self.find(job.as_str())).await,
@@ -123,8 +126,13 @@ impl Jobs for JobsService {
         let mut missing = Vec::new();
         for text in request.into_inner().sha256 {
             let digest: Digest = text.parse().map_err(|e| WireError::invalid("sha256", e))?;
-            let size =
-                self.handle.store().size(&layout::input(digest)).await.map_err(|e| store_status(&e))?;
+            let size = self
+                .seat
+                .handle()?
+                .store()
+                .size(&layout::input(digest))
+                .await
+                .map_err(|e| store_status(&e))?;
             if size.is_none() {
                 missing.push(text);
             }
@@ -145,7 +153,7 @@ impl Jobs for JobsService {
         }
         let size = first.size;
         let mut upload =
-            self.handle.store().upload(&layout::input(digest)).await.map_err(|e| store_status(&e))?;
+            self.seat.handle()?.store().upload(&layout::input(digest)).await.map_err(|e| store_status(&e))?;
         match receive(&mut upload, first, &mut chunks).await {
             Ok(()) if upload.size() == size && upload.digest() == digest => {
                 upload.finish().await.map_err(|e| store_status(&e))?;
@@ -178,10 +186,11 @@ impl Jobs for JobsService {
     async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitReply>, Status> {
         let spec: JobSpec = serde_json::from_str(&request.into_inner().spec_json)
             .map_err(|e| WireError::invalid("spec_json", e))?;
-        let accepted = self.handle.submit(spec, OutputFor::Bucket).await.map_err(|error| match &error {
-            SubmitError::Spec(_) => Status::invalid_argument(chain(&error)),
-            SubmitError::Store(_) | SubmitError::Closed => Status::unavailable(chain(&error)),
-        })?;
+        let accepted =
+            self.seat.leading()?.submit(spec, OutputFor::Bucket).await.map_err(|error| match &error {
+                SubmitError::Spec(_) => Status::invalid_argument(chain(&error)),
+                SubmitError::Store(_) | SubmitError::Closed => Status::unavailable(chain(&error)),
+            })?;
         let reply = pb::SubmitReply {
             job_id: accepted.job.to_string(),
             run: accepted.run,
@@ -200,7 +209,7 @@ impl Jobs for JobsService {
     ) -> Result<Response<Self::WatchJobStream>, Status> {
         let known = self.known(request).await?;
         let (sender, statuses) = mpsc::channel(4);
-        let handle = self.handle.clone();
+        let handle = self.seat.handle()?;
         tokio::spawn(async move {
             let mut status = known.status();
             let mut live = match known {
@@ -225,11 +234,13 @@ impl Jobs for JobsService {
     }
 
     async fn list_jobs(&self, _: Request<pb::ListJobsRequest>) -> Result<Response<pb::JobList>, Status> {
-        let live = self.handle.jobs().await;
+        let live = self.seat.handle()?.jobs().await;
         let mut jobs: Vec<pb::JobStatus> = live.iter().map(live_to_pb).collect();
-        let ids = journal::job_ids(self.handle.store()).await.map_err(|e| store_status(&e))?;
+        let ids = journal::job_ids(self.seat.handle()?.store()).await.map_err(|e| store_status(&e))?;
         for id in ids.iter().filter(|id| live.iter().all(|job| job.job != **id)) {
-            if let Some(ended) = journal::ended(self.handle.store(), id).await.map_err(journal_status)? {
+            if let Some(ended) =
+                journal::ended(self.seat.handle()?.store(), id).await.map_err(journal_status)?
+            {
                 jobs.push(ended_to_pb(&ended));
             }
         }
@@ -240,7 +251,7 @@ impl Jobs for JobsService {
         &self,
         _: Request<pb::ListWorkersRequest>,
     ) -> Result<Response<pb::WorkerList>, Status> {
-        let workers = self.handle.workers().await.into_iter().map(|worker| pb::WorkerStatus {
+        let workers = self.seat.handle()?.workers().await.into_iter().map(|worker| pb::WorkerStatus {
             worker_id: worker.worker.to_string(),
             device: worker.info.device,
             threads: worker.info.threads,
@@ -249,15 +260,15 @@ impl Jobs for JobsService {
             doing: worker.doing,
             connected: worker.connected,
         });
-        let epoch = self.handle.identity().epoch.0;
+        let epoch = self.seat.handle()?.identity().epoch.0;
         Ok(Response::new(pb::WorkerList { workers: workers.collect(), epoch }))
     }
 
     async fn cancel(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::JobStatus>, Status> {
         match self.known(request).await? {
             Known::Live(snapshot) => {
-                self.handle.cancel(&snapshot.job).await;
-                let snapshot = self.handle.job(&snapshot.job).await.unwrap_or(*snapshot);
+                self.seat.leading()?.cancel(&snapshot.job).await;
+                let snapshot = self.seat.handle()?.job(&snapshot.job).await.unwrap_or(*snapshot);
                 Ok(Response::new(live_to_pb(&snapshot)))
             }
             Known::Ended(ended) => Ok(Response::new(ended_to_pb(&ended))),
@@ -267,9 +278,9 @@ impl Jobs for JobsService {
     async fn logs(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::LogLines>, Status> {
         let lines = match self.known(request).await? {
             Known::Live(snapshot) => snapshot.log,
-            Known::Ended(ended) => {
-                journal::failures(self.handle.store(), &ended.job, ended.run).await.map_err(journal_status)?
-            }
+            Known::Ended(ended) => journal::failures(self.seat.handle()?.store(), &ended.job, ended.run)
+                .await
+                .map_err(journal_status)?,
         };
         Ok(Response::new(pb::LogLines { lines }))
     }
@@ -316,7 +327,7 @@ impl JobsService {
         if let Some((_, _, results)) = listed.as_ref().filter(|(known, of, _)| *known == job && *of == run) {
             return Ok(results.clone());
         }
-        let results = Results::open(self.handle.store(), &job, run, spec).await;
+        let results = Results::open(self.seat.handle()?.store(), &job, run, spec).await;
         let results = Arc::new(results.map_err(|e| Status::unavailable(chain(&e)))?);
         *listed = Some((job, run, results.clone()));
         Ok(results)

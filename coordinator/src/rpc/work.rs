@@ -16,21 +16,22 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::driver::handle::Handle;
 use crate::driver::{Message, Settings, ToWorker, WorkerInfo};
 use crate::scheduler::event::{Event, Reported};
+use crate::seat::Seat;
 
 /// Messages that may wait for one worker; more means that it does not read.
 const OUTBOX: usize = 64;
 
 /// The service that workers speak to.
 pub struct WorkService {
-    handle: Handle,
+    seat: Seat,
     settings: Settings,
     sessions: AtomicU64,
 }
 
 impl WorkService {
     /// Sessions of workers, forwarded to the driver.
-    pub fn new(handle: Handle, settings: Settings) -> Self {
-        Self { handle, settings, sessions: AtomicU64::new(1) }
+    pub fn new(seat: Seat, settings: Settings) -> Self {
+        Self { seat, settings, sessions: AtomicU64::new(1) }
     }
 }
 
@@ -44,28 +45,28 @@ impl Work for WorkService {
         &self,
         request: Request<Streaming<pb::FromWorker>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let handle = self.seat.leading()?;
         let mut incoming = request.into_inner();
         let first = incoming.message().await?.and_then(|message| message.message);
         let Some(pb::from_worker::Message::Register(register)) = first else {
             return Err(WireError::missing("register").into());
         };
-        let Registration { worker, info, held } = register_from_pb(register, self.handle.identity().epoch.0)?;
+        let Registration { worker, info, held } = register_from_pb(register, handle.identity().epoch.0)?;
         let session = self.sessions.fetch_add(1, Ordering::Relaxed);
         let (outbox, replies) = mpsc::channel(OUTBOX);
         let attach = Message::Attach { worker: worker.clone(), info, held, outbox, session };
         let closed = |_| Status::unavailable("the coordinator is shutting down");
-        self.handle.sender.send(attach).await.map_err(closed)?;
+        handle.sender.send(attach).await.map_err(closed)?;
 
-        let epoch = self.handle.identity().epoch.0;
+        let epoch = handle.identity().epoch.0;
         let welcome = pb::Welcome {
             protocol_version: PROTOCOL_VERSION,
             epoch,
-            store_url: self.handle.store().url().to_owned(),
+            store_url: handle.store().url().to_owned(),
             lease_ttl_ms: u32::try_from(self.settings.lease_ttl_ms).unwrap_or(u32::MAX),
             progress_interval_ms: u32::try_from(self.settings.progress_interval_ms).unwrap_or(u32::MAX),
         };
         let welcome = pb::ToWorker { message: Some(pb::to_worker::Message::Welcome(welcome)) };
-        let handle = self.handle.clone();
         tokio::spawn(async move {
             if let Err(status) = listen(&handle, &worker, &mut incoming).await {
                 tracing::info!(%worker, "session ended: {}", status.message());
@@ -82,11 +83,16 @@ async fn listen(
     worker: &WorkerId,
     incoming: &mut Streaming<pb::FromWorker>,
 ) -> Result<(), Status> {
-    while let Some(message) = incoming.message().await? {
+    loop {
+        let message = tokio::select! {
+            message = incoming.message() => message?,
+            // Nobody listens once this process has stopped leading.
+            () = handle.sender.closed() => return Ok(()),
+        };
+        let Some(message) = message else { return Ok(()) };
         let message = message.message.ok_or_else(|| WireError::missing("message"))?;
         handle.event(event_from_pb(worker, message)?).await;
     }
-    Ok(())
 }
 
 struct Registration {
@@ -107,7 +113,7 @@ fn register_from_pb(register: pb::Register, epoch: u64) -> Result<Registration, 
         )));
     }
     if register.epoch_seen > epoch {
-        return Err(Status::failed_precondition(format!(
+        return Err(Status::unavailable(format!(
             "the worker has seen epoch {}, this coordinator leads epoch {epoch}: it has been replaced",
             register.epoch_seen
         )));
