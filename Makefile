@@ -1,6 +1,6 @@
 # Each target is a script or a cargo command that can be run by hand as well.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test build lint doc bench bench-trial clean-demo
+.PHONY: help setup demo test chaos build lint doc bench bench-trial clean-demo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ demo: ## run the main job on real input; results in demo-results/
 
 test: ## all checks and tests
 	@scripts/test.sh
+
+chaos: ## ten minutes of killing, stopping and cutting against a real S3 server (Ceph; see scripts/ceph-rgw.sh)
+	@scripts/chaos.sh
 
 build: setup ## the binaries target/release/lsa-coordinator and target/release/lsa-worker
 	cargo build --release --locked -p lsa-coordinator -p lsa-worker

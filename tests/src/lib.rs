@@ -11,6 +11,7 @@ pub mod inputs;
 pub mod layers;
 pub mod moto;
 pub mod process;
+pub mod proxy;
 pub mod python;
 pub mod reference;
 pub mod results;
