@@ -98,7 +98,7 @@ enum Happening {
     Land {
         epoch: u64,
         life: Option<u64>,
-        commit: Box<Commit>,
+        commit: Arc<Commit>,
         weather: Weather,
     },
     Merge {
@@ -379,7 +379,7 @@ impl World {
                             }
                         }
                     }
-                    let (unit, attempt) = (commit.report.unit, commit.report.attempt);
+                    let (unit, attempt) = (commit.report.unit.clone(), commit.report.attempt);
                     self.deliver(Event::Committed { unit, attempt, end });
                 }
             }

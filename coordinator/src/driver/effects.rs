@@ -72,7 +72,7 @@ pub(crate) async fn survey(
     context.tell(Message::Event(event)).await;
 }
 
-pub(crate) async fn commit(context: Context, commit: Box<Commit>) {
+pub(crate) async fn commit(context: Context, commit: Arc<Commit>) {
     let end = commit_report(&context.store, &context.identity, &commit).await;
     let (unit, attempt) = (commit.report.unit.clone(), commit.report.attempt);
     context.tell(Message::Event(Event::Committed { unit, attempt, end })).await;

@@ -271,7 +271,7 @@ pub enum Effect {
         attempt: AttemptId,
     },
     /// Check what an attempt has written and record it.
-    Commit(Box<Commit>),
+    Commit(Arc<Commit>),
     /// Tell a worker that its report has been dealt with.
     Acknowledge {
         /// Whom.

@@ -1,8 +1,6 @@
-//! Which work first, and how long to wait after a failure. Pure functions.
+//! How long to wait after a failure, and how often to try. Pure functions.
 
 use rand_core::Rng;
-
-use crate::plan::WorkId;
 
 /// How often a record is tried to be written, about two minutes in all, before the attempt counts as failed.
 pub const COMMIT_TRIES_MAX: u32 = 8;
@@ -16,13 +14,6 @@ pub fn back_off_ms(failures: u32, generator: &mut impl Rng) -> u64 {
     let plain = (BACK_OFF_FIRST_MS << doublings).min(BACK_OFF_MAX_MS);
     let fifth = plain / 5;
     plain - fifth + generator.next_u64() % (2 * fifth + 1)
-}
-
-/// The works to try for a worker: of the candidates, the one that it did last (its model is loaded, its rows are
-/// cached), then the others as they come.
-pub fn in_order(candidates: &[WorkId], last: Option<WorkId>) -> impl Iterator<Item = WorkId> {
-    let last = last.filter(|last| candidates.contains(last));
-    last.into_iter().chain(candidates.iter().copied().filter(move |work| Some(*work) != last))
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! What a person may know of the state: jobs, leases, why nothing moves.
 
+use std::sync::Arc;
+
 use lsa_common::id::{AttemptId, JobId, UnitId, WorkerId};
 use lsa_common::record::RunState;
 
+use super::index::Kind;
 use super::work::WorkStatus;
 use super::{ExperimentStatus, State};
 use crate::plan::Work;
@@ -67,8 +70,9 @@ impl State {
         for work in job.works.iter().filter_map(|work| self.works.get(work)) {
             let n_units = u64::from(work.n_units());
             // Nobody knows how many trials will be enough: until the results are written, as many as there can be.
-            let is_open = |e: &super::Experiment| e.planned.comparison == work.work.id && e.status.is_open();
-            let may_grow = job.experiments.iter().any(is_open);
+            let awaited = self.awaited.get(&work.work.id);
+            let may_grow =
+                awaited.is_some_and(|a| a.range((id.clone(), 0)..=(id.clone(), usize::MAX)).next().is_some());
             let of_units = if may_grow { u64::from(work.work.n_units_max()) } else { n_units };
             // Every work counts a little, however cheap, so that the share moves from the start.
             let weight = work.work.flop as f64 + 1e9;
@@ -115,16 +119,14 @@ impl State {
         if let Some((message, troubles)) = works().find_map(|work| work.trouble.as_ref()) {
             return Some(format!("the bucket could not be looked through ({troubles} times): {message}"));
         }
-        let connected: Vec<_> = self.workers.values().filter(|worker| worker.connected).collect();
-        if connected.is_empty() {
+        if self.available.is_empty() {
             return Some(
                 "no worker is connected; start one with `lsa-worker serve --coordinator URL`".to_owned(),
             );
         }
         for work in works().filter(|work| matches!(work.status, WorkStatus::Unbound | WorkStatus::Open)) {
             let bound = &work.numeric_profile;
-            let of_profile = connected.iter().filter(|worker| work.is_bound_to(&worker.numeric_profile));
-            let Some(largest) = of_profile.map(|worker| worker.memory_bytes).max() else {
+            let Some(largest) = self.largest_memory(bound) else {
                 return Some(format!(
                     "it was begun by workers of the profile {bound:?} and none of the connected ones is of it; \
                      connect such a worker, or submit again to begin afresh"
@@ -143,12 +145,16 @@ impl State {
         }
         None
     }
+
+    /// The most that a worker of the profile may use, of any profile where it is empty.
+    fn largest_memory(&self, profile: &Arc<str>) -> Option<u64> {
+        let is_of_it = |kind: &&Kind| profile.is_empty() || kind.profile == *profile;
+        self.available.keys().filter(is_of_it).map(|kind| kind.memory_bytes).max()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use lsa_common::id::Digest;
     use lsa_common::job::{Compare, SimilaritySettings, Trials};
     use lsa_common::metric::{MetricName, MetricSpec};
