@@ -190,7 +190,10 @@ impl Bench {
                 self.todo.push_back(Event::Merged { job, experiment, end: MergeEnd::Written });
             }
             Effect::EndJob { .. } => self.n_ended += 1,
-            Effect::Stop { .. } | Effect::Acknowledge { .. } | Effect::RecordFailure(_) => {}
+            Effect::Stop { .. }
+            | Effect::Drain { .. }
+            | Effect::Acknowledge { .. }
+            | Effect::RecordFailure(_) => {}
         }
     }
 }

@@ -67,6 +67,8 @@ pub enum ToWorker {
         /// Which attempt.
         attempt: AttemptId,
     },
+    /// Finish the unit at hand and leave.
+    Drain,
     /// A report has been dealt with.
     Reported {
         /// Which unit.
@@ -321,6 +323,7 @@ impl Driver {
                 self.send(&worker, ToWorker::Lease { unit, attempt, attempt_number, payload });
             }
             Effect::Stop { worker, unit, attempt } => self.send(&worker, ToWorker::Stop { unit, attempt }),
+            Effect::Drain { worker } => self.send(&worker, ToWorker::Drain),
             Effect::Acknowledge { worker, unit, attempt } => {
                 self.send(&worker, ToWorker::Reported { unit, attempt });
             }

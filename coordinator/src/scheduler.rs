@@ -13,7 +13,7 @@
 //!
 //! Invariants, checked by the simulation in `tests/`: a unit has at most one live lease; an item is recorded before
 //! anything that reads it is lent; a late report is never believed and never dropped: it is committed like any other,
-//! and the record decides.
+//! and the record decides; a worker that drains and a job that is paused are lent nothing.
 //!
 //! No event looks at all works, units or workers: see `index` for who is asked instead, and `timer` for what a tick
 //! does. `examples/scheduler_bench.rs` measures it.
@@ -134,10 +134,18 @@ impl State {
         match event {
             Event::JobAccepted { job, plan, settings } => self.accept(now, job, plan, settings),
             Event::JobCancelled { job } => self.end_job(&job, RunState::Cancelled),
+            Event::JobPaused { job } => self.pause(&job, true),
+            Event::JobResumed { job } => self.pause(&job, false),
             Event::WorkerJoined { worker, numeric_profile, memory_bytes, held } => {
                 self.join(now, worker, numeric_profile, memory_bytes, held);
             }
             Event::WorkerAsked { worker } => self.asked(worker),
+            Event::DrainRequested { worker } => {
+                if self.drain(&worker) {
+                    self.effects.push(Effect::Drain { worker });
+                }
+            }
+            Event::WorkerDraining { worker } => drop(self.drain(&worker)),
             Event::WorkerLeft { worker, departure } => self.leave(now, &worker, departure),
             Event::Progressed { worker, unit, attempt, done, total } => {
                 self.renew(now, &worker, &unit, attempt, (done, total));

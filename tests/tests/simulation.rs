@@ -119,6 +119,20 @@ enum Happening {
     Cancel {
         job: usize,
     },
+    Pause {
+        job: usize,
+    },
+    Resume {
+        job: usize,
+    },
+    /// A user wants a worker to leave.
+    Drain {
+        slot: usize,
+    },
+    /// A machine is taken away: its worker says so and has little time.
+    Preempt {
+        slot: usize,
+    },
     Spoil,
     Restart,
 }
@@ -129,6 +143,7 @@ struct Job {
     settings: JobSettings,
     run: u32,
     running: bool,
+    paused: bool,
 }
 
 struct World {
@@ -181,6 +196,7 @@ impl World {
             },
             run: 0,
             running: false,
+            paused: false,
         };
         let poison = match rng.next_u64() % 12 {
             0 => Some(Poison::Rejects),
@@ -200,6 +216,7 @@ impl World {
             connected: false,
             session: 0,
             running: None,
+            leaving: false,
             unacknowledged: Vec::new(),
         };
         let mut world = Self {
@@ -239,6 +256,17 @@ impl World {
                 let at = self.below(CALM_FROM_MS);
                 self.schedule(at, Happening::Cancel { job });
             }
+        }
+        for _ in 0..self.below(4) {
+            let (at, job) = (self.below(CALM_FROM_MS), self.below(3) as usize);
+            self.schedule(at, Happening::Pause { job });
+            let at = at + self.below(120_000);
+            self.schedule(at, Happening::Resume { job });
+        }
+        for _ in 0..self.below(6) {
+            let (at, slot) = (self.below(CALM_FROM_MS), self.below(self.slots.len() as u64) as usize);
+            let drained = self.below(2) == 0;
+            self.schedule(at, if drained { Happening::Drain { slot } } else { Happening::Preempt { slot } });
         }
         for _ in 0..self.below(12) {
             let at = self.below(CALM_FROM_MS);
@@ -318,8 +346,9 @@ impl World {
             Happening::Tell { epoch, slot, life, session, event } => {
                 // A stream that has a successor is not missed.
                 let left = matches!(&event, Event::WorkerLeft { departure: Departure::Disconnected, .. });
+                let of_stream = left || matches!(&event, Event::WorkerDraining { .. });
                 let old = self.slots[slot].session != session || !lives(self, slot, life);
-                if epoch == self.epoch && !(left && old) {
+                if epoch == self.epoch && !(of_stream && old) {
                     self.apply(event);
                 }
             }
@@ -398,6 +427,22 @@ impl World {
                     self.apply(Event::JobCancelled { job: self.jobs[job].id.clone() });
                 }
             }
+            Happening::Pause { job } => {
+                if self.jobs[job].running {
+                    self.met("paused");
+                    self.jobs[job].paused = true;
+                    self.apply(Event::JobPaused { job: self.jobs[job].id.clone() });
+                }
+            }
+            Happening::Resume { job } => {
+                self.jobs[job].paused = false;
+                self.apply(Event::JobResumed { job: self.jobs[job].id.clone() });
+            }
+            Happening::Drain { slot } => {
+                self.met("drained");
+                self.apply(Event::DrainRequested { worker: self.slots[slot].name.clone() });
+            }
+            Happening::Preempt { slot } => self.preempt(slot),
             Happening::Spoil => {
                 let pick = self.below(1 << 30) as usize;
                 self.bucket.spoil(pick);
@@ -423,6 +468,7 @@ impl World {
     fn accept(&mut self, job: usize) {
         let it = &mut self.jobs[job];
         it.running = true;
+        it.paused = false;
         let event = Event::JobAccepted { job: it.id.clone(), plan: it.plan.clone(), settings: it.settings };
         self.watch_acceptance();
         self.apply(event);
@@ -560,6 +606,7 @@ impl World {
                 let life = work.and_then(|work| self.surveys.get(&work).copied());
                 self.schedule(at + late, Happening::Land { epoch, life, commit, weather });
             }
+            Effect::Drain { worker } => self.say(&worker, Heard::Drain),
             Effect::RecordFailure(_) => {}
             Effect::Merge { job, experiment, keys } => {
                 let run = self.jobs.iter().find(|it| it.id == job).expect("it was accepted").run;
@@ -619,10 +666,13 @@ fn every_job_comes_to_its_end_whatever_happens() {
         "damaged input",
         "damaged rows",
         "damaged trial",
+        "drained",
         "ended otherwise than done",
         "expired",
         "handed back",
         "late report",
+        "paused",
+        "preempted",
         "refused",
         "rejoined holding a unit",
         "restart",

@@ -324,6 +324,7 @@ impl Worker {
                 }
                 self.unacknowledged.retain(|report| report.attempt != attempt);
             }
+            FromCoordinator::Drain => tracing::info!("draining: the coordinator lends nothing more"),
             FromCoordinator::Reported { attempt } => {
                 self.unacknowledged.retain(|report| report.attempt != attempt);
             }

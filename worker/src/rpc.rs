@@ -76,6 +76,8 @@ pub enum FromCoordinator {
         /// Which attempt.
         attempt: AttemptId,
     },
+    /// Nothing more will be lent: finish the unit at hand and leave.
+    Drain,
     /// A report has been dealt with.
     Reported {
         /// Which attempt.
@@ -164,6 +166,11 @@ impl Session {
         self.send(pb::from_worker::Message::Ask(pb::Ask {})).await
     }
 
+    /// Says that the worker is stopping, so that nothing more is lent to it.
+    pub async fn draining(&self) -> Result<(), SessionError> {
+        self.send(pb::from_worker::Message::Draining(pb::Draining {})).await
+    }
+
     /// Says how far an attempt is.
     pub async fn progress(
         &self,
@@ -221,6 +228,7 @@ fn from_pb(message: pb::to_worker::Message, epoch: Epoch) -> Result<Option<FromC
             Some(FromCoordinator::Stop { unit, attempt })
         }
         Pb::Lease(_) | Pb::Stop(_) => None,
+        Pb::Drain(_) => Some(FromCoordinator::Drain),
         Pb::Reported(reported) => {
             let (_, attempt) = attempt_from_pb(&reported.unit_id, &reported.attempt_id)?;
             Some(FromCoordinator::Reported { attempt })

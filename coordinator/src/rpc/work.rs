@@ -138,6 +138,7 @@ fn event_from_pb(worker: &WorkerId, message: pb::from_worker::Message) -> Result
     let worker = worker.clone();
     Ok(match message {
         Pb::Register(_) => return Err(WireError::invalid("register", "sent twice on one stream")),
+        Pb::Draining(_) => Event::WorkerDraining { worker },
         Pb::Ask(_) => Event::WorkerAsked { worker },
         Pb::Progress(progress) => {
             let (unit, attempt) = attempt_from_pb(&progress.unit_id, &progress.attempt_id)?;
@@ -171,6 +172,7 @@ fn to_worker_pb(message: ToWorker, epoch: u64) -> pb::ToWorker {
         ToWorker::Stop { unit, attempt } => {
             Pb::Stop(pb::Stop { epoch, unit_id: unit.to_string(), attempt_id: attempt.to_string() })
         }
+        ToWorker::Drain => Pb::Drain(pb::Drain {}),
         ToWorker::Reported { unit, attempt } => {
             Pb::Reported(pb::Reported { unit_id: unit.to_string(), attempt_id: attempt.to_string() })
         }

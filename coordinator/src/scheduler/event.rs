@@ -41,7 +41,17 @@ pub enum Event {
         /// Which.
         job: JobId,
     },
-    /// A worker has registered, for the first time or again.
+    /// A user wants nothing more of a job lent for now; what is lent goes on.
+    JobPaused {
+        /// Which.
+        job: JobId,
+    },
+    /// A user wants a paused job to go on.
+    JobResumed {
+        /// Which.
+        job: JobId,
+    },
+    /// A worker has registered, for the first time or again. It is not draining, whatever was said of it before.
     WorkerJoined {
         /// Which.
         worker: WorkerId,
@@ -54,6 +64,16 @@ pub enum Event {
     },
     /// A worker has room for one unit.
     WorkerAsked {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// A user wants a worker to finish what it has and to leave.
+    DrainRequested {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// A worker says that it is stopping: it finishes or hands back what it has.
+    WorkerDraining {
         /// Which.
         worker: WorkerId,
     },
@@ -269,6 +289,11 @@ pub enum Effect {
         unit: UnitId,
         /// Which attempt.
         attempt: AttemptId,
+    },
+    /// Tell a worker to finish what it has and to leave.
+    Drain {
+        /// Whom.
+        worker: WorkerId,
     },
     /// Check what an attempt has written and record it.
     Commit(Arc<Commit>),

@@ -341,7 +341,7 @@ impl State {
 
 /// Puts a job where it belongs among those that have something to be done.
 pub(super) fn take_turn(turns: &mut BTreeSet<Turn>, name: &JobId, job: &mut Job) {
-    let has_turn = job.ended.is_none() && !job.queue.is_empty();
+    let has_turn = job.ended.is_none() && !job.paused && !job.queue.is_empty();
     let turn = has_turn.then(|| (Reverse(job.settings.priority), job.n_lent, job.number, name.clone()));
     if job.turn == turn {
         return;

@@ -22,6 +22,8 @@ pub(super) struct Job {
     pub works: Vec<WorkId>,
     pub experiments: Vec<Experiment>,
     tally: Tally,
+    /// Nothing more is lent for it as yet.
+    pub paused: bool,
     pub ended: Option<RunState>,
     /// What the view said when the job ended; its works may be gone since.
     pub last_view: Option<view::JobView>,
@@ -121,6 +123,7 @@ impl State {
             works,
             tally: Tally { open: experiments.len(), ..Tally::default() },
             experiments,
+            paused: false,
             ended: None,
             last_view: None,
             n_lent: 0,
@@ -129,6 +132,14 @@ impl State {
         };
         self.jobs.insert(id.clone(), job);
         self.end_if_settled(&id);
+    }
+
+    /// What the job shares with others goes on for them.
+    pub(super) fn pause(&mut self, id: &JobId, paused: bool) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.paused = paused;
+        take_turn(&mut self.turns, id, job);
+        self.retry_idle |= !paused;
     }
 
     pub(super) fn merged(&mut self, now: Millis, id: &JobId, number: usize, end: MergeEnd) {

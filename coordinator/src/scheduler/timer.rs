@@ -96,6 +96,10 @@ impl State {
         let Some(state) = self.touch(work) else { return };
         let Some(lease) = state.end_lease(index, attempt) else { return };
         let unit = state.unit_id(index);
+        if self.is_draining(&lease.worker) {
+            // Preempted: it said that it was stopping, and did not live to hand the unit back.
+            return;
+        }
         let message = format!("worker {} gave no sign of life for a whole lease", lease.worker);
         self.fail_attempt(now, &unit, lease, FailureClass::Retry, message);
     }

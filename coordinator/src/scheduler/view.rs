@@ -15,6 +15,8 @@ use crate::plan::Work;
 pub struct JobView {
     /// Running, or how it ended.
     pub state: RunState,
+    /// Nothing more is lent for it until it is resumed.
+    pub paused: bool,
     /// Why nothing moves, if nothing does.
     pub waiting: Option<String>,
     /// Units needed in all, as far as known: intervals that are too wide ask for more.
@@ -54,10 +56,18 @@ impl State {
         let job = self.jobs.get(id)?;
         let experiments = job.experiments.iter().map(|e| e.status.clone()).collect();
         if let (Some(state), Some(last)) = (job.ended, &job.last_view) {
-            return Some(JobView { state, experiments, waiting: None, leases: Vec::new(), ..last.clone() });
+            return Some(JobView {
+                state,
+                experiments,
+                paused: false,
+                waiting: None,
+                leases: Vec::new(),
+                ..last.clone()
+            });
         }
         let mut view = JobView {
             state: job.ended.unwrap_or(RunState::Running),
+            paused: job.paused && job.ended.is_none(),
             waiting: None,
             units_total: 0,
             units_done: 0,
@@ -116,8 +126,17 @@ impl State {
         if works().all(|work| work.status == WorkStatus::Done) {
             return None;
         }
+        if job.paused {
+            return Some("it is paused, and nothing of it is being worked on; resume it to go on".to_owned());
+        }
         if let Some((message, troubles)) = works().find_map(|work| work.trouble.as_ref()) {
             return Some(format!("the bucket could not be looked through ({troubles} times): {message}"));
+        }
+        let mut connected = self.workers.values().filter(|worker| worker.connected).peekable();
+        if connected.peek().is_some() && connected.all(|worker| worker.draining) {
+            return Some(
+                "every connected worker is draining, and takes nothing more; start another one".to_owned(),
+            );
         }
         if self.available.is_empty() {
             return Some(

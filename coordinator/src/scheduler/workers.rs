@@ -18,6 +18,8 @@ use crate::plan::{Work, WorkId};
 pub(super) struct Worker {
     pub kind: Kind,
     pub connected: bool,
+    /// It finishes or hands back what it has, and is lent nothing more.
+    pub draining: bool,
     /// It wants a unit.
     pub has_asked: bool,
     /// What it did last.
@@ -44,7 +46,7 @@ pub(super) struct Claim {
 impl Worker {
     /// Whether it may be lent something once it asks.
     pub fn is_available(&self) -> bool {
-        self.connected
+        self.connected && !self.draining
     }
 }
 
@@ -60,6 +62,7 @@ impl State {
         let worker = Worker {
             kind: Kind { profile: numeric_profile.into(), memory_bytes },
             connected: true,
+            draining: false,
             // It asks again once it is idle.
             has_asked: false,
             last_work: held.first().and_then(|(unit, _)| Work::parse_unit_id(unit)).map(|(work, _)| work),
@@ -71,7 +74,7 @@ impl State {
         if let Some(before) = before {
             self.withdraw_worker(&id, &before);
             for unit in before.lent {
-                self.return_without(now, &id, unit, &held);
+                self.return_without(now, &id, before.draining, unit, &held);
             }
         }
         for (unit, attempt) in held {
@@ -89,12 +92,26 @@ impl State {
         }
     }
 
+    /// Has nothing more lent to a worker; whether there is one.
+    pub(super) fn drain(&mut self, id: &WorkerId) -> bool {
+        let Some(worker) = self.workers.get_mut(id) else { return false };
+        worker.draining = true;
+        self.touched_workers.push(id.clone());
+        true
+    }
+
+    pub(super) fn is_draining(&self, id: &WorkerId) -> bool {
+        self.workers.get(id).is_some_and(|worker| worker.draining)
+    }
+
     /// A worker is back. If it does not have a unit any more, the loan was lost on the way, or its process was
-    /// replaced by one of the same name, which counts as a failure lest a unit that kills workers be lent for ever.
+    /// replaced by one of the same name, which counts as a failure lest a unit that kills workers be lent for ever. Not
+    /// where it was draining: nobody expected it to finish.
     fn return_without(
         &mut self,
         now: Millis,
         worker: &WorkerId,
+        was_draining: bool,
         (work, index): (WorkId, u32),
         held: &[(UnitId, AttemptId)],
     ) {
@@ -106,7 +123,9 @@ impl State {
         let Some(state) = self.touch(work) else { return };
         let unit = state.unit_id(index);
         let Some(attempt) = state.attempt_of(index, worker).filter(|attempt| !has(*attempt)) else { return };
-        if let Some(lease) = state.end_lease(index, attempt) {
+        if let Some(lease) = state.end_lease(index, attempt)
+            && !was_draining
+        {
             let message = format!("worker {worker} came back without this unit");
             self.fail_attempt(now, &unit, lease, FailureClass::Retry, message);
         }
@@ -189,6 +208,9 @@ impl State {
             let Some(state) = self.touch(work) else { continue };
             let Some(attempt) = state.attempt_of(index, id) else { continue };
             let Some(lease) = state.end_lease(index, attempt) else { continue };
+            if worker.draining && !faulted {
+                continue;
+            }
             let message = if faulted {
                 state.fault(index, id);
                 format!("worker {id} crashed while it ran this unit")

@@ -29,6 +29,8 @@ pub struct Slot {
     pub session: u64,
     /// What it computes.
     pub running: Option<Running>,
+    /// It takes nothing more and ends once its reports are dealt with.
+    pub leaving: bool,
     /// Reports that nobody has acknowledged.
     pub unacknowledged: Vec<Reported>,
 }
@@ -50,6 +52,8 @@ pub enum Heard {
     Lease(UnitId, AttemptId, Box<Unit>),
     /// To give an attempt up.
     Stop(AttemptId),
+    /// To finish what it has and to leave.
+    Drain,
     /// That a report has been dealt with.
     Acknowledged(AttemptId),
 }
@@ -120,9 +124,13 @@ impl World {
             held: running.chain(reported).collect(),
         };
         let reports = it.unacknowledged.clone();
-        let idle = it.running.is_none();
+        let idle = it.running.is_none() && !it.leaving;
+        let leaving = it.leaving;
         let (life, session, worker) = (it.life, it.session, it.name.clone());
         self.schedule(at, Happening::Tell { epoch: self.epoch, slot, life, session, event: joined });
+        if leaving {
+            self.tell(slot, Event::WorkerDraining { worker: worker.clone() });
+        }
         for report in reports {
             self.tell(slot, Event::Reported(Box::new(report)));
         }
@@ -152,7 +160,7 @@ impl World {
         match heard {
             Heard::Lease(unit, attempt, payload) => {
                 // Not asked for: a real worker leaves it alone, too.
-                if it.running.is_none() {
+                if it.running.is_none() && !it.leaving {
                     self.begin(slot, unit, attempt, *payload);
                 }
             }
@@ -166,7 +174,37 @@ impl World {
                 }
             }
             Heard::Acknowledged(attempt) => it.unacknowledged.retain(|report| report.attempt != attempt),
+            Heard::Drain => it.leaving = true,
         }
+        self.leave_if_idle(slot);
+    }
+
+    /// A worker that was told to leave, or is made to, does so once nothing of it is in the air.
+    fn leave_if_idle(&mut self, slot: usize) {
+        let it = &self.slots[slot];
+        if it.leaving && it.connected && it.running.is_none() && it.unacknowledged.is_empty() {
+            self.vanish(slot);
+        }
+    }
+
+    /// The machine is taken away: the worker hands back what it has, or does not live to do so.
+    pub fn preempt(&mut self, slot: usize) {
+        let it = &mut self.slots[slot];
+        if !it.alive || !it.connected {
+            return;
+        }
+        it.leaving = true;
+        let (life, worker) = (it.life, it.name.clone());
+        self.met("preempted");
+        self.tell(slot, Event::WorkerDraining { worker });
+        let survives = self.below(3) != 0;
+        let at = self.now + self.below(4_000);
+        if let Some(running) = &mut self.slots[slot].running {
+            running.fate = if survives { Fate::HandsBack } else { Fate::Vanishes };
+            let attempt = running.attempt;
+            self.schedule(at, Happening::Finish { slot, life, attempt });
+        }
+        self.leave_if_idle(slot);
     }
 
     fn begin(&mut self, slot: usize, unit: UnitId, attempt: AttemptId, payload: Unit) {
@@ -273,7 +311,9 @@ impl World {
             if fatal {
                 return self.vanish(slot);
             }
-            self.tell(slot, Event::WorkerAsked { worker });
+            if !self.slots[slot].leaving {
+                self.tell(slot, Event::WorkerAsked { worker });
+            }
         }
     }
 
@@ -312,6 +352,7 @@ impl World {
         let it = &mut self.slots[slot];
         it.life += 1;
         it.alive = true;
+        it.leaving = false;
         if !same_name {
             it.name = format!("worker-{slot}-{}", it.life).parse().expect("a plain name");
         }

@@ -32,6 +32,8 @@ pub struct Watch {
     damage: BTreeMap<(WorkId, Place), u32>,
     /// Units that were given up for good.
     pub given_up: BTreeSet<UnitId>,
+    /// Workers that are to be lent nothing.
+    draining: BTreeSet<WorkerId>,
     /// Merges that met trouble.
     pub merge_troubles: u32,
     /// How often each kind of thing happened, over all seeds: a simulation that never meets it shows nothing.
@@ -52,6 +54,7 @@ impl World {
         self.watch.charges.clear();
         self.watch.charged_attempts.clear();
         self.watch.damage.clear();
+        self.watch.draining.clear();
         self.bucket.forget(|_| true);
         self.met("restart");
     }
@@ -64,7 +67,8 @@ impl World {
     /// Before an event is applied: what it tells.
     pub fn watch_event(&mut self, event: &Event) {
         match event {
-            Event::WorkerJoined { held, .. } => {
+            Event::WorkerJoined { worker, held, .. } => {
+                self.watch.draining.remove(worker);
                 for (_, attempt) in held {
                     self.watch.signs.insert(*attempt, self.now);
                     // Taken over after its lease ran out, it has a new one.
@@ -73,6 +77,9 @@ impl World {
                 if !held.is_empty() {
                     self.met("rejoined holding a unit");
                 }
+            }
+            Event::WorkerDraining { worker } | Event::DrainRequested { worker } => {
+                self.watch.draining.insert(worker.clone());
             }
             Event::Progressed { attempt, .. } => {
                 self.watch.signs.insert(*attempt, self.now);
@@ -187,6 +194,8 @@ impl World {
         let mut live = BTreeMap::new();
         for job in self.running() {
             let Some(view) = self.state.job_view(job) else { continue };
+            let paused = self.jobs.iter().any(|known| known.id == *job && known.paused);
+            assert_eq!(view.paused, paused, "{job}");
             assert!((0.0..=1.0).contains(&view.fraction), "{view:?}");
             assert!(view.units_done <= view.units_total, "{view:?}");
             for lease in view.leases {
@@ -217,7 +226,8 @@ impl World {
                 Effect::RecordFailure(failed) => failed.attempt == *attempt,
                 _ => false,
             });
-            assert!(reported || told || rejoined, "the lease of {unit} vanished after {event:?}");
+            let drained = self.watch.draining.contains(worker);
+            assert!(reported || told || rejoined || drained, "the lease of {unit} vanished after {event:?}");
         }
     }
 
@@ -230,6 +240,9 @@ impl World {
         );
         let others = self.watch.live.iter().filter(|(other, (_, who))| *other != unit && who == worker);
         assert_eq!(others.count(), 0, "{worker} has a unit already");
+        assert!(!self.watch.draining.contains(worker), "{worker} is lent {unit} while it drains");
+        let mut active = self.jobs.iter().filter(|job| job.running && !job.paused);
+        assert!(active.any(|job| self.state.wants(&job.id, unit)), "{unit} is lent for paused jobs alone");
         let id = work_of(unit);
         let work = self.work(id);
         let slot = self.slots.iter().find(|slot| slot.name == *worker);
@@ -260,6 +273,9 @@ impl World {
             assert!(silent > LEASE_TTL_MS, "expired after {silent} ms: {failed:?}");
             self.watch.met.entry("expired").and_modify(|n| *n += 1).or_insert(1);
         }
+        let preempted = matches!(event, Event::Tick | Event::WorkerJoined { .. })
+            || matches!(event, Event::WorkerLeft { departure: Departure::Exited { faulted: false }, .. });
+        assert!(!(preempted && self.watch.draining.contains(worker)), "charged while it drains: {failed:?}");
         if message.contains("refused") {
             self.watch.met.entry("refused").and_modify(|n| *n += 1).or_insert(1);
         }
