@@ -66,6 +66,8 @@ pub struct State {
     claims: BTreeMap<(WorkId, u32), Claim>,
     n_accepted: u64,
     n_surveys: u64,
+    /// Units that workers have had done.
+    n_done: u64,
     /// False for a new leader at first: an earlier leader's leases may be running.
     may_lend: bool,
     timers: BTreeSet<(Millis, Due)>,
@@ -82,7 +84,7 @@ pub struct State {
     n_surveying: usize,
     /// Workers that have asked and could be lent something.
     idle: BTreeMap<Kind, BTreeSet<WorkerId>>,
-    /// Workers that may be lent something once they ask, counted.
+    /// Workers that may be lent something once they ask, and are expected to ask, counted.
     available: BTreeMap<Kind, usize>,
 
     // What the event at hand has changed; empty between events.
@@ -108,6 +110,7 @@ impl State {
             claims: BTreeMap::new(),
             n_accepted: 0,
             n_surveys: 0,
+            n_done: 0,
             may_lend: lend_after == Millis(0),
             timers: BTreeSet::from([(lend_after, Due::Lending)]),
             readers: BTreeMap::new(),

@@ -164,6 +164,8 @@ struct World {
     reopened: BTreeSet<Place>,
     slots: Vec<Slot>,
     poison: Option<Poison>,
+    /// A place where every attempt fails, while there are faults.
+    cursed: Option<usize>,
     watch: Watch,
     /// Of how many trials each result was made, by comparison and the most trials asked for.
     results: BTreeMap<(Digest, u32), u32>,
@@ -204,6 +206,7 @@ impl World {
             2 => Some(Poison::Crashes),
             _ => None,
         };
+        let cursed = (rng.next_u64() % 6 == 0).then_some(0);
         let n_slots = 2 + (rng.next_u64() % 5) as usize;
         let two_profiles = rng.next_u64() % 3 == 0;
         let slot = |slot: usize| Slot {
@@ -234,6 +237,7 @@ impl World {
             reopened: BTreeSet::new(),
             slots: (0..n_slots).map(slot).collect(),
             poison,
+            cursed,
             watch: Watch::default(),
             results: BTreeMap::new(),
             rng,
@@ -675,6 +679,7 @@ fn every_job_comes_to_its_end_whatever_happens() {
         "preempted",
         "refused",
         "rejoined holding a unit",
+        "rested",
         "restart",
         "submitted again",
         "too few trials",

@@ -192,7 +192,7 @@ impl State {
             } else if let Some(work) = self.ended.pop_first() {
                 self.settle(now, work);
             } else if let Some(worker) = self.touched_workers.pop() {
-                self.index_worker(&worker);
+                self.index_worker(now, &worker);
             } else {
                 return;
             }
@@ -298,11 +298,12 @@ impl State {
         }
     }
 
-    fn index_worker(&mut self, id: &WorkerId) {
+    fn index_worker(&mut self, now: Millis, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let kind = worker.kind.clone();
-        let is_available = worker.is_available();
-        let is_idle = is_available && worker.has_asked && !self.has_unit(id, worker);
+        let may_be_lent = worker.may_be_lent(now);
+        let is_available = may_be_lent && !worker.silent;
+        let is_idle = may_be_lent && worker.has_asked && !self.has_unit(id, worker);
         let Some(worker) = self.workers.get_mut(id) else { return };
         let was_available = std::mem::replace(&mut worker.entry.is_available, is_available);
         let was_idle = std::mem::replace(&mut worker.entry.is_idle, is_idle);
@@ -331,6 +332,8 @@ impl State {
         if was == is {
             return;
         }
+        // Units that were left to this worker may be lent to others now.
+        self.retry_idle |= was;
         let count = self.available.entry(kind.clone()).or_default();
         *count = *count + usize::from(is) - usize::from(was);
         if *count == 0 {

@@ -18,6 +18,7 @@ impl State {
             unit: report.unit.clone(),
             attempt: report.attempt,
         };
+        self.hear_from(&report.worker);
         let unit = report.unit.clone();
         if let Some(unit) = Work::parse_unit_id(&unit)
             && self.claims.get(&unit).is_some_and(|claim| claim.lease.attempt == report.attempt)
@@ -75,11 +76,14 @@ impl State {
         if panicked {
             state.fault(index, &report.worker);
         }
-        // A worker that cannot go on leaves by itself; the unit is as good as before for any other.
         let class = match failure_class {
             FailureClass::Reject => FailureClass::Reject,
             FailureClass::Retry | FailureClass::Fatal => state.class_of_crash(index),
         };
+        if failure_class == FailureClass::Fatal {
+            // It leaves by itself; the unit is as good as before for any other.
+            self.fall_silent(&report.worker);
+        }
         self.fail_attempt(now, &unit, lease, class, message);
     }
 
@@ -132,7 +136,8 @@ impl State {
         let attempts_max =
             state.jobs.iter().filter_map(|job| self.jobs.get(job)).map(|job| job.settings.max_attempts).max();
         let attempts_max = attempts_max.unwrap_or(1);
-        let Some(charged) = state.charge(index) else { return };
+        let Some(charged) = state.charge(now, index, &lease.worker, &message) else { return };
+        let worker = lease.worker.clone();
         self.effects.push(Effect::RecordFailure(Box::new(FailedAttempt {
             jobs: state.jobs.iter().cloned().collect(),
             what: state.payload(index).map(|payload| payload.describe()).unwrap_or_default(),
@@ -143,57 +148,64 @@ impl State {
             failure_class: class,
             message: message.clone(),
         })));
+        // What no worker can do says nothing of this one.
+        if class != FailureClass::Reject {
+            self.count_failure(now, &worker);
+        }
+        let Some(state) = self.works.get_mut(&work) else { return };
         if class == FailureClass::Reject {
             self.fail_work(work, &message);
         } else if charged >= attempts_max {
-            self.fail_work(work, &format!("gave up after {charged} attempts; the last one: {message}"));
+            let reasons = state.reasons(index);
+            self.fail_work(work, &format!("gave up after {charged} attempts: {reasons}"));
         } else {
             let due = now + policy::back_off_ms(charged, &mut self.generator);
             if state.delay(index, due) {
                 self.schedule(due, Due::Unit(work, index));
+                self.schedule(now + policy::PATIENCE_MS, Due::Patience);
             }
         }
     }
 
     pub(super) fn committed(&mut self, now: Millis, unit: &UnitId, attempt: AttemptId, end: CommitEnd) {
-        let Some((state, index)) = self.find(unit) else { return };
-        if let CommitEnd::StoreTrouble(_) = end {
-            // What the worker wrote is there; only the record is missing, so it alone is tried again.
-            let Some(troubles) = state.commit_trouble(index, attempt) else { return };
-            if troubles < policy::COMMIT_TRIES_MAX {
-                let retry_at = now + policy::back_off_ms(troubles, &mut self.generator);
-                let Some((state, index)) = self.find(unit) else { return };
-                state.retry_commit(index, retry_at);
-                let work = state.work.id;
-                self.schedule(retry_at, Due::Commit(work, index));
-                return;
-            }
-        }
+        let refused = match end {
+            CommitEnd::Recorded => None,
+            CommitEnd::Refused(message) => Some(message),
+            CommitEnd::StoreTrouble(message) => return self.commit_later(now, unit, attempt, message),
+        };
         let Some((state, index)) = self.find(unit) else { return };
         let Some((committing, waiting)) = state.end_commit(index, attempt) else { return };
         let worker = committing.commit.report.worker.clone();
-        let problem = match end {
-            CommitEnd::Recorded => {
-                if let Some(Lease { worker, attempt, .. }) = state.done(index, attempt) {
-                    self.effects.push(Effect::Stop { worker, unit: unit.clone(), attempt });
-                }
-                None
+        if refused.is_none() {
+            if let Some(Lease { worker, attempt, .. }) = state.done(index, attempt) {
+                self.effects.push(Effect::Stop { worker, unit: unit.clone(), attempt });
             }
-            CommitEnd::Refused(message) => {
-                Some(format!("the report of worker {worker} was refused: {message}"))
-            }
-            CommitEnd::StoreTrouble(message) => Some(format!("the record could not be written: {message}")),
-        };
-        self.effects.push(Effect::Acknowledge { worker, unit: unit.clone(), attempt });
+            self.count_success(&worker);
+        }
+        self.effects.push(Effect::Acknowledge { worker: worker.clone(), unit: unit.clone(), attempt });
         for report in waiting {
             self.report(now, report);
         }
         // The attempt is charged if its lease ran and no other report has taken its place.
-        if let (Some(problem), Some(lease), Some((state, index))) =
-            (problem, committing.own_lease(), self.find(unit))
+        if let (Some(message), Some(lease), Some((state, index))) =
+            (refused, committing.own_lease(), self.find(unit))
             && !state.is_committing(index)
         {
+            let problem = format!("the report of worker {worker} was refused: {message}");
             self.fail_attempt(now, unit, lease.clone(), FailureClass::Retry, problem);
         }
+    }
+
+    /// What the worker wrote is there; only the record is missing, so it alone is tried again, for as long as the job is
+    /// wanted: its waiting says why.
+    fn commit_later(&mut self, now: Millis, unit: &UnitId, attempt: AttemptId, message: String) {
+        let Some((state, index)) = self.find(unit) else { return };
+        let Some(troubles) = state.commit_trouble(index, attempt, message) else { return };
+        let work = state.work.id;
+        let retry_at = now + policy::back_off_ms(troubles, &mut self.generator);
+        if let Some(state) = self.works.get_mut(&work) {
+            state.retry_commit(index, retry_at);
+        }
+        self.schedule(retry_at, Due::Commit(work, index));
     }
 }

@@ -1,7 +1,7 @@
 //! What is to happen when its time has come: one queue, so that a tick looks at nothing that is not due.
 
 use lsa_common::failure::FailureClass;
-use lsa_common::id::{AttemptId, JobId};
+use lsa_common::id::{AttemptId, JobId, WorkerId};
 use lsa_common::time::Millis;
 
 use super::State;
@@ -22,10 +22,14 @@ pub(super) enum Due {
     Commit(WorkId, u32),
     /// A unit that rested after a failure.
     Unit(WorkId, u32),
+    /// A unit that was left to workers on which it has not failed.
+    Patience,
     /// A work of which the bucket could not be looked through.
     Work(WorkId),
     /// An experiment whose merge met trouble.
     Experiment(JobId, usize),
+    /// A worker that rested.
+    Worker(WorkerId),
 }
 
 impl State {
@@ -53,6 +57,7 @@ impl State {
                 self.may_lend = true;
                 self.retry_idle = true;
             }
+            Due::Patience => self.retry_idle = true,
             Due::Lease(work, index, attempt) => self.expire(now, work, index, attempt),
             Due::Claim(work, index) => {
                 let deadline = self.claims.get(&(work, index)).map(|claim| claim.lease.deadline);
@@ -79,6 +84,7 @@ impl State {
                     self.touch(comparison);
                 }
             }
+            Due::Worker(worker) => self.touched_workers.push(worker),
         }
     }
 
@@ -96,6 +102,7 @@ impl State {
         let Some(state) = self.touch(work) else { return };
         let Some(lease) = state.end_lease(index, attempt) else { return };
         let unit = state.unit_id(index);
+        self.fall_silent(&lease.worker);
         if self.is_draining(&lease.worker) {
             // Preempted: it said that it was stopping, and did not live to hand the unit back.
             return;

@@ -1,12 +1,10 @@
 //! What a person may know of the state: jobs, leases, why nothing moves.
 
-use std::sync::Arc;
-
 use lsa_common::id::{AttemptId, JobId, UnitId, WorkerId};
 use lsa_common::record::RunState;
 
-use super::index::Kind;
-use super::work::WorkStatus;
+use super::work::{WorkState, WorkStatus};
+use super::workers::Worker;
 use super::{ExperimentStatus, State};
 use crate::plan::Work;
 
@@ -132,20 +130,23 @@ impl State {
         if let Some((message, troubles)) = works().find_map(|work| work.trouble.as_ref()) {
             return Some(format!("the bucket could not be looked through ({troubles} times): {message}"));
         }
+        if let Some((message, tries)) = works().find_map(|work| work.record_trouble()) {
+            return Some(format!("a record could not be written ({tries} times): {message}"));
+        }
         let mut connected = self.workers.values().filter(|worker| worker.connected).peekable();
         if connected.peek().is_some() && connected.all(|worker| worker.draining) {
             return Some(
                 "every connected worker is draining, and takes nothing more; start another one".to_owned(),
             );
         }
-        if self.available.is_empty() {
+        if self.workers.values().all(|worker| !worker.connected) {
             return Some(
                 "no worker is connected; start one with `lsa-worker serve --coordinator URL`".to_owned(),
             );
         }
         for work in works().filter(|work| matches!(work.status, WorkStatus::Unbound | WorkStatus::Open)) {
             let bound = &work.numeric_profile;
-            let Some(largest) = self.largest_memory(bound) else {
+            let Some(largest) = self.largest_memory(work) else {
                 return Some(format!(
                     "it was begun by workers of the profile {bound:?} and none of the connected ones is of it; \
                      connect such a worker, or submit again to begin afresh"
@@ -162,18 +163,31 @@ impl State {
                 ));
             }
         }
+        let lacks = |work: &&WorkState| matches!(work.status, WorkStatus::Unbound | WorkStatus::Open);
+        let has_worker = |work: &WorkState| self.available.keys().any(|kind| work.fits(kind));
+        if works().filter(lacks).any(|work| !has_worker(work)) {
+            return Some(
+                "the workers that could run its units rest after several failures in a row, or give no sign of life"
+                    .to_owned(),
+            );
+        }
         None
     }
 
-    /// The most that a worker of the profile may use, of any profile where it is empty.
-    fn largest_memory(&self, profile: &Arc<str>) -> Option<u64> {
-        let is_of_it = |kind: &&Kind| profile.is_empty() || kind.profile == *profile;
-        self.available.keys().filter(is_of_it).map(|kind| kind.memory_bytes).max()
+    /// The most that a worker of a work's profile may use, of any profile where it is bound to none. Workers that rest
+    /// will be back; those that drain will not.
+    fn largest_memory(&self, work: &WorkState) -> Option<u64> {
+        let stays = self.workers.values().filter(|worker| worker.connected && !worker.draining);
+        let bound = &work.numeric_profile;
+        let is_of_it = |worker: &&Worker| bound.is_empty() || worker.kind.profile == *bound;
+        stays.filter(is_of_it).map(|worker| worker.kind.memory_bytes).max()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use lsa_common::id::Digest;
     use lsa_common::job::{Compare, SimilaritySettings, Trials};
     use lsa_common::metric::{MetricName, MetricSpec};

@@ -6,11 +6,11 @@ use lsa_common::failure::FailureClass;
 use lsa_common::id::{AttemptId, UnitId, WorkerId};
 use lsa_common::time::Millis;
 
-use super::State;
 use super::event::{Departure, Effect};
 use super::index::Kind;
 use super::timer::Due;
 use super::work::{Lease, WorkStatus};
+use super::{State, policy};
 use crate::plan::{Work, WorkId};
 
 /// A worker that has registered.
@@ -18,8 +18,16 @@ use crate::plan::{Work, WorkId};
 pub(super) struct Worker {
     pub kind: Kind,
     pub connected: bool,
+    /// Its lease ran out, or it said that it cannot go on, and it has given no sign of life since: nobody waits for it.
+    pub silent: bool,
     /// It finishes or hands back what it has, and is lent nothing more.
     pub draining: bool,
+    /// Nothing is lent to it before this.
+    pub rests_until: Millis,
+    /// Attempts of it that failed since one succeeded.
+    n_failed: u32,
+    /// Units that anybody had done when the first of those failed.
+    n_done_before: u64,
     /// It wants a unit.
     pub has_asked: bool,
     /// What it did last.
@@ -45,8 +53,8 @@ pub(super) struct Claim {
 
 impl Worker {
     /// Whether it may be lent something once it asks.
-    pub fn is_available(&self) -> bool {
-        self.connected && !self.draining
+    pub fn may_be_lent(&self, now: Millis) -> bool {
+        self.connected && !self.draining && now >= self.rests_until
     }
 }
 
@@ -59,10 +67,19 @@ impl State {
         memory_bytes: u64,
         held: Vec<(UnitId, AttemptId)>,
     ) {
+        // A process that replaces another of its name is on the same machine: what was wrong there may be still.
+        let (rests_until, n_failed, n_done_before) = match self.workers.get(&id) {
+            Some(known) => (known.rests_until, known.n_failed, known.n_done_before),
+            None => (Millis(0), 0, 0),
+        };
         let worker = Worker {
             kind: Kind { profile: numeric_profile.into(), memory_bytes },
             connected: true,
+            silent: false,
             draining: false,
+            rests_until,
+            n_failed,
+            n_done_before,
             // It asks again once it is idle.
             has_asked: false,
             last_work: held.first().and_then(|(unit, _)| Work::parse_unit_id(unit)).map(|(work, _)| work),
@@ -88,6 +105,7 @@ impl State {
     pub(super) fn asked(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.connected) {
             worker.has_asked = true;
+            worker.silent = false;
             self.touched_workers.push(id);
         }
     }
@@ -102,6 +120,47 @@ impl State {
 
     pub(super) fn is_draining(&self, id: &WorkerId) -> bool {
         self.workers.get(id).is_some_and(|worker| worker.draining)
+    }
+
+    /// A worker gives a sign of life.
+    pub(super) fn hear_from(&mut self, id: &WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id).filter(|worker| worker.silent) {
+            worker.silent = false;
+            self.touched_workers.push(id.clone());
+        }
+    }
+
+    pub(super) fn fall_silent(&mut self, id: &WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.silent = true;
+            self.touched_workers.push(id.clone());
+        }
+    }
+
+    /// A worker has had a unit done.
+    pub(super) fn count_success(&mut self, id: &WorkerId) {
+        self.n_done += 1;
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.n_failed = 0;
+        }
+    }
+
+    /// An attempt of a worker has failed. When that happens again and again while others succeed, the worker is at
+    /// fault rather than the units, and rests before it may spoil more.
+    pub(super) fn count_failure(&mut self, now: Millis, id: &WorkerId) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.n_failed += 1;
+        if worker.n_failed == 1 {
+            worker.n_done_before = self.n_done;
+        }
+        if self.n_done > worker.n_done_before
+            && let Some(rest) = policy::rest_ms(worker.n_failed, &mut self.generator)
+        {
+            worker.rests_until = now + rest;
+            let until = worker.rests_until;
+            self.touched_workers.push(id.clone());
+            self.schedule(until, Due::Worker(id.clone()));
+        }
     }
 
     /// A worker is back. If it does not have a unit any more, the loan was lost on the way, or its process was
@@ -231,6 +290,7 @@ impl State {
         progress: (u64, u64),
     ) {
         let deadline = now + self.settings.lease_ttl_ms;
+        self.hear_from(worker);
         let parsed = Work::parse_unit_id(unit);
         // Nothing can be lent after a sign of life that could not before: the work is not touched.
         let known = parsed.is_some_and(|(work, index)| {

@@ -9,7 +9,7 @@ use lsa_common::unit::Unit;
 use lsa_coordinator::scheduler::event::{Departure, Event, Item, Reported};
 
 use crate::bucket::{Place, reads};
-use crate::{Happening, World};
+use crate::{CALM_FROM_MS, Happening, World};
 
 /// A place where worker processes follow each other.
 pub struct Slot {
@@ -208,7 +208,7 @@ impl World {
     }
 
     fn begin(&mut self, slot: usize, unit: UnitId, attempt: AttemptId, payload: Unit) {
-        let fate = self.fate(&payload);
+        let fate = self.fate(slot, &payload);
         let lasts = match fate {
             Fate::Stalls => 65_000 + self.below(90_000),
             _ => 500 + self.below(30_000),
@@ -219,7 +219,7 @@ impl World {
         self.schedule(self.now + 10_000, Happening::Progress { slot, life, attempt });
     }
 
-    fn fate(&mut self, payload: &Unit) -> Fate {
+    fn fate(&mut self, slot: usize, payload: &Unit) -> Fate {
         if let Some(damaged) = self.damage_met(payload) {
             return Fate::Meets(damaged);
         }
@@ -228,6 +228,9 @@ impl World {
             Some(Poison::Panics) => return Fate::Panics,
             Some(Poison::Crashes) => return Fate::Exits { faulted: true },
             None => {}
+        }
+        if self.cursed == Some(slot) && self.now < CALM_FROM_MS {
+            return Fate::Fails(FailureClass::Retry);
         }
         if !self.fault(35) {
             return Fate::Done;

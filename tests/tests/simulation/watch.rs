@@ -7,7 +7,7 @@ use lsa_common::id::{AttemptId, Digest, JobId, UnitId, WorkerId};
 use lsa_common::record::RunState;
 use lsa_common::report::{Damaged, Failure, Outcome};
 use lsa_common::unit::Unit;
-use lsa_coordinator::plan::{Work, WorkId};
+use lsa_coordinator::plan::{What, Work, WorkId};
 use lsa_coordinator::scheduler::ExperimentStatus;
 use lsa_coordinator::scheduler::event::{CommitEnd, Departure, Effect, Event, FailedAttempt, Item};
 
@@ -32,6 +32,12 @@ pub struct Watch {
     damage: BTreeMap<(WorkId, Place), u32>,
     /// Units that were given up for good.
     pub given_up: BTreeSet<UnitId>,
+    /// Workers as the coordinator knows them.
+    fleet: BTreeMap<WorkerId, Member>,
+    /// Who has made what was reported.
+    reporters: BTreeMap<AttemptId, WorkerId>,
+    /// Units done.
+    n_done: u64,
     /// Workers that are to be lent nothing.
     draining: BTreeSet<WorkerId>,
     /// Merges that met trouble.
@@ -40,9 +46,32 @@ pub struct Watch {
     pub met: BTreeMap<&'static str, u64>,
 }
 
+/// A worker as the coordinator knows it.
+#[derive(Default)]
+struct Member {
+    profile: String,
+    memory_bytes: u64,
+    connected: bool,
+    /// Its lease ran out, or it cannot go on, and nothing was heard of it since.
+    silent: bool,
+    /// Failures since its last success, and what all had done when the first of them happened.
+    n_failed: u32,
+    n_done_before: u64,
+    rests_until: u64,
+}
+
+/// From which failure in a row on a worker rests.
+const FAILURES_BEFORE_REST: u32 = 3;
+/// How long a unit is left to workers on which it has not failed.
+const PATIENCE_MS: u64 = 600_000;
+/// The shortest rest.
+const REST_MIN_MS: u64 = 24_000;
+
 #[derive(Default)]
 struct Charges {
     n: u32,
+    failed_on: BTreeSet<WorkerId>,
+    failed_at: u64,
     faulted_by: BTreeSet<WorkerId>,
     rejected: bool,
 }
@@ -55,6 +84,7 @@ impl World {
         self.watch.charged_attempts.clear();
         self.watch.damage.clear();
         self.watch.draining.clear();
+        self.watch.fleet.clear();
         self.bucket.forget(|_| true);
         self.met("restart");
     }
@@ -67,7 +97,19 @@ impl World {
     /// Before an event is applied: what it tells.
     pub fn watch_event(&mut self, event: &Event) {
         match event {
-            Event::WorkerJoined { worker, held, .. } => {
+            Event::WorkerLeft { worker, departure } => match departure {
+                Departure::Disconnected => {
+                    if let Some(member) = self.watch.fleet.get_mut(worker) {
+                        member.connected = false;
+                    }
+                }
+                Departure::Exited { .. } => drop(self.watch.fleet.remove(worker)),
+            },
+            Event::WorkerJoined { worker, held, numeric_profile, memory_bytes } => {
+                let member = self.watch.fleet.entry(worker.clone()).or_default();
+                (member.profile, member.memory_bytes) = (numeric_profile.clone(), *memory_bytes);
+                member.connected = true;
+                member.silent = false;
                 self.watch.draining.remove(worker);
                 for (_, attempt) in held {
                     self.watch.signs.insert(*attempt, self.now);
@@ -78,10 +120,12 @@ impl World {
                     self.met("rejoined holding a unit");
                 }
             }
+            Event::WorkerAsked { worker } => self.watch_sign(worker),
             Event::WorkerDraining { worker } | Event::DrainRequested { worker } => {
                 self.watch.draining.insert(worker.clone());
             }
-            Event::Progressed { attempt, .. } => {
+            Event::Progressed { worker, attempt, .. } => {
+                self.watch_sign(worker);
                 self.watch.signs.insert(*attempt, self.now);
             }
             Event::Surveyed { work, survey, .. } => {
@@ -93,6 +137,8 @@ impl World {
                 }
             }
             Event::Reported(report) => {
+                self.watch_sign(&report.worker);
+                self.watch.reporters.insert(report.attempt, report.worker.clone());
                 let live = self.watch.live.get(&report.unit).is_some_and(|(a, _)| *a == report.attempt);
                 match &report.outcome {
                     Outcome::Failed(Failure { damaged: Some(damaged), .. }) if live => {
@@ -124,6 +170,12 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn watch_sign(&mut self, worker: &WorkerId) {
+        if let Some(member) = self.watch.fleet.get_mut(worker) {
+            member.silent = false;
         }
     }
 
@@ -161,6 +213,17 @@ impl World {
                 let live = before.get(&report.unit).is_some_and(|(attempt, _)| *attempt == report.attempt);
                 assert!(!live || uncharged || charged, "not charged for {:?}", report.outcome);
             }
+            Event::Committed { attempt, end: CommitEnd::Recorded, .. }
+                if effects
+                    .iter()
+                    .any(|e| matches!(e, Effect::Acknowledge { attempt: a, .. } if a == attempt)) =>
+            {
+                self.watch.n_done += 1;
+                let reporter = self.watch.reporters.get(attempt);
+                if let Some(member) = reporter.and_then(|worker| self.watch.fleet.get_mut(worker)) {
+                    member.n_failed = 0;
+                }
+            }
             Event::Tick => {
                 for (unit, (attempt, _)) in &self.watch.live {
                     let silent = self.now - self.watch.signs[attempt];
@@ -172,7 +235,7 @@ impl World {
                 assert!(view.leases.is_empty(), "a cancelled job has leases");
             }
             Event::Committed { unit, end: CommitEnd::StoreTrouble(_), .. } => {
-                assert!(!charged || self.watch.charges.contains_key(unit));
+                assert!(!charged, "charged for trouble of the store: {unit}");
                 self.met("trouble during a commit");
             }
             _ => {}
@@ -261,6 +324,22 @@ impl World {
             let superfluous = intact && self.bucket.is_known(&place, id) && !self.reopened.contains(&place);
             assert!(!superfluous, "{place:?} is made again though recorded, intact and known");
         }
+        let member = &self.watch.fleet[worker];
+        assert!(self.now >= member.rests_until, "{worker} is lent {unit} while it rests");
+        let patient = |charges: &&Charges| self.now - charges.failed_at < PATIENCE_MS;
+        let failed_on = self.watch.charges.get(unit).filter(patient).map(|charges| &charges.failed_on);
+        if let Some(failed_on) = failed_on.filter(|failed_on| failed_on.contains(worker)) {
+            let other = self.watch.fleet.iter().find(|(other, it)| {
+                it.connected
+                    && !it.silent
+                    && it.n_failed < FAILURES_BEFORE_REST
+                    && (!has_profile(&work.what) || it.profile == member.profile)
+                    && it.memory_bytes >= work.memory_bytes
+                    && !failed_on.contains(*other)
+                    && !self.watch.draining.contains(*other)
+            });
+            assert_eq!(other.map(|(id, _)| id), None, "{unit} has failed on {worker}, not on this one");
+        }
         let charges = self.watch.charges.entry(unit.clone()).or_default();
         assert!(charges.n < MAX_ATTEMPTS && !charges.rejected, "lent after it was given up: {unit}");
     }
@@ -268,6 +347,13 @@ impl World {
     fn watch_charge(&mut self, failed: &FailedAttempt, event: &Event) {
         let FailedAttempt { unit, attempt, worker, failure_class, message, .. } = failed;
         assert!(self.watch.charged_attempts.insert(*attempt), "charged twice: {failed:?}");
+        let fatal = matches!(event, Event::Reported(report) if matches!(&report.outcome,
+            Outcome::Failed(Failure { failure_class: FailureClass::Fatal, .. })));
+        if (fatal || message.contains("no sign of life"))
+            && let Some(member) = self.watch.fleet.get_mut(worker)
+        {
+            member.silent = true;
+        }
         if message.contains("no sign of life") {
             let silent = self.now - self.watch.signs[attempt];
             assert!(silent > LEASE_TTL_MS, "expired after {silent} ms: {failed:?}");
@@ -281,6 +367,8 @@ impl World {
         }
         let charges = self.watch.charges.entry(unit.clone()).or_default();
         charges.n += 1;
+        charges.failed_on.insert(worker.clone());
+        charges.failed_at = self.now;
         assert_eq!(charges.n, failed.attempt_number, "{failed:?}");
         assert!(charges.n <= MAX_ATTEMPTS && !charges.rejected, "charged after it was given up");
         let fault = match event {
@@ -299,8 +387,20 @@ impl World {
         }
         charges.rejected |= charges.faulted_by.len() >= 2;
         assert_eq!(charges.rejected, *failure_class == FailureClass::Reject, "{failed:?}");
-        if charges.rejected || charges.n == MAX_ATTEMPTS {
+        let rejected = charges.rejected;
+        if rejected || charges.n == MAX_ATTEMPTS {
             self.watch.given_up.insert(unit.clone());
+        }
+        let n_done = self.watch.n_done;
+        if let Some(member) = self.watch.fleet.get_mut(worker).filter(|_| !rejected) {
+            member.n_failed += 1;
+            if member.n_failed == 1 {
+                member.n_done_before = n_done;
+            }
+            if member.n_failed >= FAILURES_BEFORE_REST && n_done > member.n_done_before {
+                member.rests_until = self.now + REST_MIN_MS;
+                self.met("rested");
+            }
         }
     }
 
@@ -317,6 +417,8 @@ impl World {
             let excused =
                 self.is_reachable(planned.comparison, &given_up) || self.watch.merge_troubles >= MAX_ATTEMPTS;
             assert!(excused, "failed for nothing: {message}");
+            let reasons = (1..=MAX_ATTEMPTS).all(|n| message.contains(&format!("attempt {n} by ")));
+            assert!(!message.contains(" attempts: ") || reasons, "not every reason is told: {message}");
         }
         let all_done = view.experiments.iter().all(|status| *status == ExperimentStatus::Done);
         assert_eq!(state == RunState::Done, all_done);
@@ -351,4 +453,8 @@ impl World {
 
 fn work_of(unit: &UnitId) -> WorkId {
     Work::parse_unit_id(unit).expect("an id that the scheduler made").0
+}
+
+fn has_profile(what: &What) -> bool {
+    matches!(what, What::Extract(_) | What::Compare(_))
 }

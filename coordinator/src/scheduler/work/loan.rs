@@ -5,7 +5,11 @@ use lsa_common::id::{AttemptId, WorkerId};
 use lsa_common::time::Millis;
 use lsa_common::unit::Unit as Payload;
 
+use super::unit::PastFailure;
 use super::{Lease, Unit, UnitStatus, WorkState};
+
+/// What is kept of a reason: it is told once more when the unit is given up, beside the others.
+const REASON_CHARS_MAX: usize = 1_000;
 
 impl WorkState {
     /// Whether a unit could be lent.
@@ -151,10 +155,22 @@ impl WorkState {
     }
 
     /// Charges the unit with a failed attempt; the number of charges so far.
-    pub fn charge(&mut self, index: u32) -> Option<u32> {
+    pub fn charge(&mut self, at: Millis, index: u32, worker: &WorkerId, message: &str) -> Option<u32> {
         let unit = self.units.get_mut(&index)?;
         unit.charged += 1;
+        let message = message.chars().take(REASON_CHARS_MAX).collect();
+        unit.aside_mut().failures.push(PastFailure { at, worker: worker.clone(), message });
         Some(unit.charged)
+    }
+
+    /// Why each attempt that was charged failed, for a person.
+    pub fn reasons(&self, index: u32) -> String {
+        let failures = self.units.get(&index).and_then(Unit::aside).map(|aside| aside.failures.as_slice());
+        let reason = |(number, failure): (usize, &PastFailure)| {
+            format!("attempt {} by {}: {}", number + 1, failure.worker, failure.message)
+        };
+        let reasons: Vec<String> = failures.unwrap_or_default().iter().enumerate().map(reason).collect();
+        reasons.join("; ")
     }
 
     /// Notes that a worker died of the unit.

@@ -56,7 +56,8 @@ impl WorkState {
             numeric_profile: self.numeric_profile.to_string(),
             report,
         });
-        let committing = Committing { commit: commit.clone(), lease, troubles: 0, retry_at: None };
+        let committing =
+            Committing { commit: commit.clone(), lease, troubles: 0, trouble: String::new(), retry_at: None };
         self.set(index, UnitStatus::Committing(Box::new(committing)));
         Some(commit)
     }
@@ -94,9 +95,10 @@ impl WorkState {
     }
 
     /// Notes that the store failed to take the record of `attempt`; how often so far.
-    pub fn commit_trouble(&mut self, index: u32, attempt: AttemptId) -> Option<u32> {
+    pub fn commit_trouble(&mut self, index: u32, attempt: AttemptId, message: String) -> Option<u32> {
         let committing = self.committing(index).filter(|c| c.commit.report.attempt == attempt)?;
         committing.troubles += 1;
+        committing.trouble = message;
         Some(committing.troubles)
     }
 
@@ -105,6 +107,17 @@ impl WorkState {
         if let Some(committing) = self.committing(index) {
             committing.retry_at = Some(at);
         }
+    }
+
+    /// A record that could not be written as yet: why, and how often it was tried.
+    pub fn record_trouble(&self) -> Option<(&str, u32)> {
+        let trouble = |index: &u32| match &self.units.get(index)?.status {
+            UnitStatus::Committing(committing) if committing.troubles > 0 => {
+                Some((committing.trouble.as_str(), committing.troubles))
+            }
+            _ => None,
+        };
+        self.busy.iter().find_map(trouble)
     }
 
     /// The commit of a unit, if its time to be tried again has come.

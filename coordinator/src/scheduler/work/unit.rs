@@ -28,6 +28,8 @@ pub struct Unit {
 /// What few units have.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
+    /// Attempts that were charged, in order.
+    pub failures: Vec<PastFailure>,
     /// Workers that died of it.
     pub faulted_by: BTreeSet<WorkerId>,
     /// Reports of other attempts, while one is being committed.
@@ -36,6 +38,14 @@ pub(super) struct Aside {
     pub also: BTreeSet<Item>,
     /// How often it was made again.
     pub remakes: u32,
+}
+
+/// An attempt that was charged.
+#[derive(Debug)]
+pub(super) struct PastFailure {
+    pub at: Millis,
+    pub worker: WorkerId,
+    pub message: String,
 }
 
 /// How far a unit is.
@@ -58,8 +68,10 @@ pub struct Committing {
     pub commit: Arc<Commit>,
     /// The live lease when the report came: the reporter's own, or another one's that runs on until the record stands.
     pub lease: Option<Lease>,
-    /// How often the store has failed.
+    /// How often the store has failed, and how at last.
     pub troubles: u32,
+    /// See `troubles`.
+    pub trouble: String,
     /// When to try again; nothing while a try is under way.
     pub retry_at: Option<Millis>,
 }
@@ -120,6 +132,16 @@ impl Unit {
             UnitStatus::Leased(lease) => Some(lease),
             UnitStatus::Ready | UnitStatus::Committing(_) | UnitStatus::Done => None,
         }
+    }
+
+    /// Workers whose attempts at it were charged, each once.
+    pub(in crate::scheduler) fn failed_on(&self) -> BTreeSet<&WorkerId> {
+        self.aside().into_iter().flat_map(|aside| &aside.failures).map(|failure| &failure.worker).collect()
+    }
+
+    /// When the last attempt was charged.
+    pub(in crate::scheduler) fn failed_at(&self) -> Option<Millis> {
+        self.aside()?.failures.last().map(|failure| failure.at)
     }
 
     pub(super) fn aside(&self) -> Option<&Aside> {
