@@ -11,7 +11,7 @@
 //!          ▲◄──expired, failed──┘  ◄──refused──────┘                     └──damaged──► Ready, next generation
 //! ```
 //!
-//! Invariants, checked by the simulation in `tests/`: a unit has at most one live lease; an item is recorded before
+//! Invariants, checked by the simulation in `tests/`: a unit has at most one live lease, or two where the first lags; an item is recorded before
 //! anything that reads it is lent; a late report is never believed and never dropped: it is committed like any other,
 //! and the record decides; a worker that drains and a job that is paused are lent nothing.
 //!

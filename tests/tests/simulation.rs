@@ -40,7 +40,7 @@ use bucket::{Bucket, Place, Weather, items};
 use fleet::{Heard, Poison, Slot};
 use watch::Watch;
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 1_000;
 const LEASE_TTL_MS: u64 = 60_000;
 /// Faults happen up to here.
 const CALM_FROM_MS: u64 = 8 * 60_000;
@@ -132,6 +132,11 @@ enum Happening {
     /// A machine is taken away: its worker says so and has little time.
     Preempt {
         slot: usize,
+    },
+    /// A worker that leaves waits no longer for its reports to be dealt with.
+    Leave {
+        slot: usize,
+        life: u64,
     },
     Spoil,
     Restart,
@@ -368,7 +373,13 @@ impl World {
                 self.finish(slot, attempt);
             }
             Happening::Reconnect { slot, life } if lives(self, slot, life) => self.connect(slot),
-            Happening::Progress { .. } | Happening::Finish { .. } | Happening::Reconnect { .. } => {}
+            Happening::Leave { slot, life } if lives(self, slot, life) && self.slots[slot].alive => {
+                self.vanish(slot);
+            }
+            Happening::Progress { .. }
+            | Happening::Finish { .. }
+            | Happening::Reconnect { .. }
+            | Happening::Leave { .. } => {}
             Happening::Respawn { slot, same_name } => self.respawn(slot, same_name),
             Happening::Look { epoch, work, number, jobs, profile, rows_keys } => {
                 if epoch != self.epoch {
@@ -681,6 +692,7 @@ fn every_job_comes_to_its_end_whatever_happens() {
         "rejoined holding a unit",
         "rested",
         "restart",
+        "straggler",
         "submitted again",
         "too few trials",
         "trouble during a commit",

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lsa_common::id::{Digest, JobId, WorkerId};
 use lsa_common::time::Millis;
 
+use super::timer::Due;
 use super::work::{WorkState, WorkStatus};
 use super::{State, jobs::Job};
 use crate::plan::WorkId;
@@ -33,6 +34,8 @@ pub(super) struct Shelf(BTreeMap<Kind, BTreeSet<Rank>>);
 pub(super) struct Queue {
     /// With a unit that is ready.
     pub open: Shelf,
+    /// With nothing ready, and a unit with which its worker lags.
+    pub lagging: Shelf,
     /// That wait for a worker to bind them to its profile.
     pub unbound: Shelf,
 }
@@ -50,6 +53,8 @@ pub(super) struct Entry {
     is_surveying: bool,
     key: Option<Digest>,
     n_ready: usize,
+    /// When it is looked at for units that lag.
+    looked_at: Option<Millis>,
     n_leased: u64,
     place: Option<Place>,
 }
@@ -63,6 +68,7 @@ struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum On {
     Open,
+    Lagging,
     Unbound,
 }
 
@@ -103,12 +109,13 @@ impl Queue {
     fn shelf(&mut self, on: On) -> &mut Shelf {
         match on {
             On::Open => &mut self.open,
+            On::Lagging => &mut self.lagging,
             On::Unbound => &mut self.unbound,
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.unbound.is_empty()
+        self.open.is_empty() && self.lagging.is_empty() && self.unbound.is_empty()
     }
 }
 
@@ -132,6 +139,7 @@ impl WorkState {
         let on = match self.status {
             _ if self.entry.n_unmet > 0 => return None,
             WorkStatus::Open if self.has_ready() => On::Open,
+            WorkStatus::Open if self.lags_at().is_some_and(|at| at <= now) => On::Lagging,
             WorkStatus::Unbound if self.binds_profile() && now >= self.not_before => On::Unbound,
             _ => return None,
         };
@@ -218,6 +226,11 @@ impl State {
                 self.by_key.entry(key).or_default().insert(id);
             }
             state.entry.key = state.key;
+        }
+
+        let lags_at = state.lags_at().filter(|at| state.status == WorkStatus::Open && *at > now);
+        if lags_at.is_some() && std::mem::replace(&mut state.entry.looked_at, lags_at) != lags_at {
+            self.timers.extend(lags_at.map(|at| (at, Due::Straggler(id))));
         }
 
         let place = state.place(now);

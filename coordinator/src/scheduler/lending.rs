@@ -2,7 +2,8 @@
 //!
 //! A job of higher priority goes first; among equals the one that has the fewest units lent, then the older one. Within
 //! a job a worker goes on with what it did last, since its model is loaded and its rows are cached; else late stages go
-//! first. A unit that has failed on a worker goes to others while there are any.
+//! first. A unit that has failed on a worker goes to others while there are any. A worker for which there is nothing
+//! is lent what another one lags with: the first of the two that is recorded counts.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -30,6 +31,8 @@ const LOOKED_AT_MAX: usize = 64;
 enum Choice {
     /// A unit.
     Unit(WorkId, u32),
+    /// A unit that another worker has, and lags with: there is nothing else.
+    Straggler(WorkId, u32),
     /// Units that have failed on it, and that others shall try.
     LeftToOthers,
     /// Nothing.
@@ -75,19 +78,22 @@ impl State {
         self.look_ahead(now, id);
         let Some(worker) = self.workers.get(id).filter(|_| self.may_lend) else { return Choice::Nothing };
         let choice = self.choose(now, id, worker);
-        if let Choice::Unit(work, index) = choice {
-            self.lend_unit(now, id, work, index);
+        match choice {
+            Choice::Unit(work, index) => self.lend_unit(now, id, (work, index), false),
+            Choice::Straggler(work, index) => self.lend_unit(now, id, (work, index), true),
+            Choice::LeftToOthers | Choice::Nothing => {}
         }
         choice
     }
 
-    fn lend_unit(&mut self, now: Millis, id: &WorkerId, work: WorkId, index: u32) {
+    fn lend_unit(&mut self, now: Millis, id: &WorkerId, (work, index): (WorkId, u32), again: bool) {
         let bits = [self.generator.next_u64(), self.generator.next_u64()].map(u128::from);
         let attempt = AttemptId((bits[0] << 64) | bits[1]);
         let deadline = now + self.settings.lease_ttl_ms;
-        let lease = Lease { worker: id.clone(), attempt, deadline, progress: (0, 0) };
+        let lease = Lease { worker: id.clone(), attempt, since: now, deadline, progress: (0, 0) };
         let Some(state) = self.touch(work) else { return };
-        let Some((payload, attempt_number)) = state.lend(index, lease) else { return };
+        let lent = if again { state.lend_again(index, lease) } else { state.lend(index, lease) };
+        let Some((payload, attempt_number)) = lent else { return };
         let unit = state.unit_id(index);
         if let Some(worker) = self.workers.get_mut(id) {
             worker.last_work = Some(work);
@@ -115,6 +121,19 @@ impl State {
                 let mut ready = state.ready().take(LOOKED_AT_MAX);
                 match ready.find(|index| !self.is_left_to_others(now, id, state, *index)) {
                     Some(index) => return Choice::Unit(state.work.id, index),
+                    None => choice = Choice::LeftToOthers,
+                }
+            }
+        }
+        for (.., job) in &self.turns {
+            let Some(queue) = self.jobs.get(job).map(|job| &job.queue) else { continue };
+            for state in queue.lagging.fitting(&worker.kind).filter_map(|work| self.works.get(&work)) {
+                let is_new = |index: &u32| {
+                    let unit = state.units.get(index);
+                    unit.is_some_and(|unit| !unit.failed_on().contains(id))
+                };
+                match state.lagging(now).find(is_new) {
+                    Some(index) => return Choice::Straggler(state.work.id, index),
                     None => choice = Choice::LeftToOthers,
                 }
             }

@@ -8,10 +8,20 @@ pub const PATIENCE_MS: u64 = 600_000;
 /// How many attempts in a row fail on a worker, while others succeed, before it rests.
 pub const FAILURES_BEFORE_REST: u32 = 3;
 
+/// How many units of a work are to be done before one can be said to lag.
+pub const STRAGGLER_PEERS_MIN: usize = 5;
+const STRAGGLER_FACTOR: u64 = 3;
+const STRAGGLER_AFTER_MS: u64 = 30_000;
+
 const BACK_OFF_FIRST_MS: u64 = 1_000;
 const BACK_OFF_MAX_MS: u64 = 60_000;
 const REST_FIRST_MS: u64 = 30_000;
 const REST_MAX_MS: u64 = 600_000;
+
+/// How long a unit runs before it is lent once more, where its peers took `median_ms`.
+pub fn straggles_after_ms(median_ms: u64) -> u64 {
+    median_ms.saturating_mul(STRAGGLER_FACTOR).max(STRAGGLER_AFTER_MS)
+}
 
 /// How long a unit rests after its `failures`-th failed attempt: 1 s, doubled to 60 s, ± 20 %.
 pub fn back_off_ms(failures: u32, generator: &mut impl Rng) -> u64 {

@@ -38,7 +38,7 @@ impl State {
                     }
                     return;
                 }
-                let commit = state.begin_commit(index, report);
+                let commit = state.begin_commit(now, index, report);
                 self.effects.push(commit.map_or(acknowledge, Effect::Commit));
             }
             (WorkStatus::Open, false) => {
@@ -177,9 +177,12 @@ impl State {
         let Some((committing, waiting)) = state.end_commit(index, attempt) else { return };
         let worker = committing.commit.report.worker.clone();
         if refused.is_none() {
-            if let Some(Lease { worker, attempt, .. }) = state.done(index, attempt) {
-                self.effects.push(Effect::Stop { worker, unit: unit.clone(), attempt });
+            if let Some(ran_ms) = committing.ran_ms {
+                state.count_pace(ran_ms);
             }
+            let pointless = state.done(index, attempt);
+            let stop = |Lease { worker, attempt, .. }| Effect::Stop { worker, unit: unit.clone(), attempt };
+            self.effects.extend(pointless.into_iter().map(stop));
             self.count_success(&worker);
         }
         self.effects.push(Effect::Acknowledge { worker: worker.clone(), unit: unit.clone(), attempt });

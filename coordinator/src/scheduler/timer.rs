@@ -24,6 +24,8 @@ pub(super) enum Due {
     Unit(WorkId, u32),
     /// A unit that was left to workers on which it has not failed.
     Patience,
+    /// A work of which a unit lags.
+    Straggler(WorkId),
     /// A work of which the bucket could not be looked through.
     Work(WorkId),
     /// An experiment whose merge met trouble.
@@ -77,7 +79,7 @@ impl State {
                     state.wake(now, index);
                 }
             }
-            Due::Work(work) => drop(self.touch(work)),
+            Due::Work(work) | Due::Straggler(work) => drop(self.touch(work)),
             Due::Experiment(job, number) => {
                 let experiment = self.jobs.get(&job).and_then(|job| job.experiments.get(number));
                 if let Some(comparison) = experiment.map(|experiment| experiment.planned.comparison) {

@@ -3,7 +3,7 @@
 use lsa_common::id::{AttemptId, JobId, UnitId, WorkerId};
 use lsa_common::record::RunState;
 
-use super::work::{WorkState, WorkStatus};
+use super::work::{Lease, WorkState, WorkStatus};
 use super::workers::Worker;
 use super::{ExperimentStatus, State};
 use crate::plan::Work;
@@ -85,19 +85,20 @@ impl State {
             // Every work counts a little, however cheap, so that the share moves from the start.
             let weight = work.work.flop as f64 + 1e9;
             let mut done = work.n_done() as f64;
-            for (index, unit, lease) in work.leases() {
-                let (part, of) = lease.progress;
-                if of > 0 {
-                    done += (part.min(of) as f64) / of as f64;
-                }
-                view.leases.push(LeaseView {
+            for (index, unit) in work.leased() {
+                let share = |lease: &Lease| match lease.progress {
+                    (_, 0) => 0.0,
+                    (part, of) => part.min(of) as f64 / of as f64,
+                };
+                done += unit.leases().iter().map(share).fold(0.0, f64::max);
+                view.leases.extend(unit.leases().iter().map(|lease| LeaseView {
                     unit: work.unit_id(index),
                     what: work.payload(index).map(|payload| payload.describe()).unwrap_or_default(),
                     attempt: lease.attempt,
                     attempt_number: unit.attempts,
                     worker: lease.worker.clone(),
                     progress: lease.progress,
-                });
+                }));
             }
             view.units_total += n_units;
             view.units_done += work.n_done();

@@ -1,6 +1,7 @@
 //! One work and its units: what is found, lent, being committed, done.
 
 mod loan;
+mod median;
 mod payload;
 mod record;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use lsa_common::time::Millis;
 use super::event::{Found, Item, Reported, Survey};
 use super::index::Entry;
 use crate::plan::{What, Work};
+use median::Median;
 pub use unit::{Abandoned, Committing, Lease, Remade, Unit, UnitStatus};
 
 /// How far a work is.
@@ -76,6 +78,10 @@ pub struct WorkState {
     /// Leased or committing.
     busy: BTreeSet<u32>,
     n_leased: u64,
+    /// Units that one worker alone has, the longest loan first.
+    alone: BTreeSet<(Millis, u32)>,
+    /// How long units took, from loan to report.
+    pace_ms: Median,
     /// Workers that have no unit of this work any more; see [`Self::take_freed`].
     freed: Vec<WorkerId>,
 }
@@ -111,6 +117,8 @@ impl WorkState {
             delayed: BTreeMap::new(),
             busy: BTreeSet::new(),
             n_leased: 0,
+            alone: BTreeSet::new(),
+            pace_ms: Median::default(),
             freed: Vec::new(),
         }
     }
@@ -191,6 +199,7 @@ impl WorkState {
         self.delayed.clear();
         self.busy.clear();
         self.n_leased = 0;
+        self.alone.clear();
         self.units = units;
     }
 
@@ -259,14 +268,18 @@ impl WorkState {
         let unit = self.units.get_mut(&index)?;
         let before = std::mem::replace(&mut unit.status, status);
         let done = |status: &UnitStatus| u64::from(matches!(status, UnitStatus::Done));
-        let leased = |status: &UnitStatus| u64::from(matches!(status, UnitStatus::Leased(_)));
+        let leased = |status: &UnitStatus| match status {
+            UnitStatus::Leased(leases) => leases.len() as u64,
+            UnitStatus::Ready | UnitStatus::Committing(_) | UnitStatus::Done => 0,
+        };
         self.n_missing = self.n_missing + done(&before) - done(&unit.status);
         self.n_leased = self.n_leased + leased(&unit.status) - leased(&before);
-        if let Some(held) = before.held()
-            && unit.status.held().is_none_or(|now| now.attempt != held.attempt)
-        {
-            self.freed.push(held.worker.clone());
+        let is_freed = |lease: &&Lease| unit.status.held().all(|now| now.attempt != lease.attempt);
+        self.freed.extend(before.held().filter(is_freed).map(|lease| lease.worker.clone()));
+        if let Some(since) = before.alone_since() {
+            self.alone.remove(&(since, index));
         }
+        self.alone.extend(unit.status.alone_since().map(|since| (since, index)));
         self.ready.remove(&index);
         self.delayed.remove(&index);
         self.busy.remove(&index);
@@ -296,7 +309,7 @@ impl WorkState {
             if let UnitStatus::Committing(committing) = &before {
                 abandoned.reports.push(of(&committing.commit.report));
             }
-            abandoned.leases.extend(before.held().map(|lease| (unit_id, lease.clone())));
+            abandoned.leases.extend(before.held().map(|lease| (unit_id.clone(), lease.clone())));
         }
         abandoned.reports.extend(self.take_early().iter().map(of));
         abandoned

@@ -193,7 +193,7 @@ impl State {
     /// Whether the worker may go on with what it says it has.
     fn take_over(&mut self, now: Millis, worker: &WorkerId, unit: &UnitId, attempt: AttemptId) -> bool {
         let deadline = now + self.settings.lease_ttl_ms;
-        let lease = Lease { worker: worker.clone(), attempt, deadline, progress: (0, 0) };
+        let lease = Lease { worker: worker.clone(), attempt, since: now, deadline, progress: (0, 0) };
         let Some((state, index)) = self.find(unit) else { return false };
         let work = state.work.id;
         let taken = match state.status {

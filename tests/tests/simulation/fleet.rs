@@ -11,6 +11,9 @@ use lsa_coordinator::scheduler::event::{Departure, Event, Item, Reported};
 use crate::bucket::{Place, reads};
 use crate::{CALM_FROM_MS, Happening, World};
 
+/// How long a worker that leaves waits for its reports to be dealt with.
+const LEAVE_AFTER_MS: u64 = 30_000;
+
 /// A place where worker processes follow each other.
 pub struct Slot {
     /// The process that is there now.
@@ -64,6 +67,8 @@ enum Fate {
     Done,
     /// Done, after a silence longer than a lease.
     Stalls,
+    /// Done, much later than others would be, and with signs of life all the time.
+    Lags,
     /// It reports data that never arrived in the bucket.
     Loses,
     Fails(FailureClass),
@@ -179,11 +184,17 @@ impl World {
         self.leave_if_idle(slot);
     }
 
-    /// A worker that was told to leave, or is made to, does so once nothing of it is in the air.
+    /// A worker that was told to leave, or is made to, does so once nothing of it is in the air, or after a while.
     fn leave_if_idle(&mut self, slot: usize) {
         let it = &self.slots[slot];
-        if it.leaving && it.connected && it.running.is_none() && it.unacknowledged.is_empty() {
+        if !it.leaving || it.running.is_some() {
+            return;
+        }
+        if it.connected && it.unacknowledged.is_empty() {
             self.vanish(slot);
+        } else {
+            let life = it.life;
+            self.schedule(self.now + LEAVE_AFTER_MS, Happening::Leave { slot, life });
         }
     }
 
@@ -211,6 +222,7 @@ impl World {
         let fate = self.fate(slot, &payload);
         let lasts = match fate {
             Fate::Stalls => 65_000 + self.below(90_000),
+            Fate::Lags => 100_000 + self.below(200_000),
             _ => 500 + self.below(30_000),
         };
         let life = self.slots[slot].life;
@@ -235,12 +247,13 @@ impl World {
         if !self.fault(35) {
             return Fate::Done;
         }
-        match self.below(9) {
+        match self.below(11) {
             0 | 1 => Fate::Stalls,
             2 => Fate::Loses,
             3 => Fate::Fails(FailureClass::Retry),
             4 => Fate::Fails(FailureClass::Fatal),
             5 | 6 => Fate::HandsBack,
+            8 | 9 => Fate::Lags,
             7 => Fate::Exits { faulted: false },
             _ => Fate::Vanishes,
         }
@@ -291,7 +304,7 @@ impl World {
             })
         };
         let outcome = match running.fate {
-            Fate::Done | Fate::Stalls => data(&running.payload),
+            Fate::Done | Fate::Stalls | Fate::Lags => data(&running.payload),
             Fate::Loses => {
                 self.bucket.lost.insert(attempt);
                 data(&running.payload)
@@ -318,6 +331,7 @@ impl World {
                 self.tell(slot, Event::WorkerAsked { worker });
             }
         }
+        self.leave_if_idle(slot);
     }
 
     fn exit(&mut self, slot: usize, faulted: bool) {
@@ -330,7 +344,7 @@ impl World {
         self.schedule(at, Happening::Respawn { slot, same_name: false });
     }
 
-    fn vanish(&mut self, slot: usize) {
+    pub fn vanish(&mut self, slot: usize) {
         let told = self.below(2) == 0;
         if told {
             let worker = self.slots[slot].name.clone();

@@ -30,7 +30,7 @@ pub fn specs(continue_on_error: [bool; 3]) -> Vec<JobSpec> {
     let rows: [&[Row]; 3] = [
         &[(0, Pooling::Mean, fixed(5), Within), (0, Pooling::Cls, auto, Within)],
         &[
-            (0, Pooling::Mean, fixed(9), Within),
+            (0, Pooling::Mean, fixed(7), Within),
             (0, Pooling::Cls, fixed(3), Within),
             (1, Pooling::Mean, fixed(3), Within),
         ],

@@ -19,7 +19,9 @@ use crate::{LEASE_TTL_MS, World};
 #[derive(Default)]
 pub struct Watch {
     /// Live leases.
-    live: BTreeMap<UnitId, (AttemptId, WorkerId)>,
+    live: Live,
+    /// When an attempt was lent.
+    lent_at: BTreeMap<AttemptId, u64>,
     /// When an attempt last gave a sign of life.
     signs: BTreeMap<AttemptId, u64>,
     /// Under which key an attempt was lent.
@@ -46,6 +48,9 @@ pub struct Watch {
     pub met: BTreeMap<&'static str, u64>,
 }
 
+/// Who has what.
+type Live = BTreeMap<UnitId, BTreeMap<AttemptId, WorkerId>>;
+
 /// A worker as the coordinator knows it.
 #[derive(Default)]
 struct Member {
@@ -64,6 +69,8 @@ struct Member {
 const FAILURES_BEFORE_REST: u32 = 3;
 /// How long a unit is left to workers on which it has not failed.
 const PATIENCE_MS: u64 = 600_000;
+/// How long a unit is lent to one worker before another one may have it as well.
+const STRAGGLER_AFTER_MS: u64 = 30_000;
 /// The shortest rest.
 const REST_MIN_MS: u64 = 24_000;
 
@@ -139,7 +146,7 @@ impl World {
             Event::Reported(report) => {
                 self.watch_sign(&report.worker);
                 self.watch.reporters.insert(report.attempt, report.worker.clone());
-                let live = self.watch.live.get(&report.unit).is_some_and(|(a, _)| *a == report.attempt);
+                let live = self.watch.live.get(&report.unit).is_some_and(|a| a.contains_key(&report.attempt));
                 match &report.outcome {
                     Outcome::Failed(Failure { damaged: Some(damaged), .. }) if live => {
                         let place = match damaged {
@@ -188,6 +195,7 @@ impl World {
             match effect {
                 Effect::Lend { worker, unit, payload, attempt, .. } => {
                     self.watch.signs.insert(*attempt, self.now);
+                    self.watch.lent_at.insert(*attempt, self.now);
                     self.watch.keys.insert(*attempt, makes(payload)[0].0);
                     self.watch_loan(worker, unit, payload, *attempt);
                 }
@@ -210,7 +218,7 @@ impl World {
                     _ => true,
                 };
                 assert!(!(uncharged && charged), "charged for {:?}", report.outcome);
-                let live = before.get(&report.unit).is_some_and(|(attempt, _)| *attempt == report.attempt);
+                let live = before.get(&report.unit).is_some_and(|a| a.contains_key(&report.attempt));
                 assert!(!live || uncharged || charged, "not charged for {:?}", report.outcome);
             }
             Event::Committed { attempt, end: CommitEnd::Recorded, .. }
@@ -225,7 +233,9 @@ impl World {
                 }
             }
             Event::Tick => {
-                for (unit, (attempt, _)) in &self.watch.live {
+                let live = self.watch.live.iter();
+                for (unit, attempt) in live.flat_map(|(unit, a)| a.keys().map(move |attempt| (unit, attempt)))
+                {
                     let silent = self.now - self.watch.signs[attempt];
                     assert!(silent <= LEASE_TTL_MS, "{unit} is lent although silent for {silent} ms");
                 }
@@ -253,32 +263,33 @@ impl World {
     }
 
     /// As the views of running jobs show them; jobs that share a unit must agree on who has it.
-    fn live_leases(&self) -> BTreeMap<UnitId, (AttemptId, WorkerId)> {
-        let mut live = BTreeMap::new();
+    fn live_leases(&self) -> Live {
+        let mut live = Live::new();
         for job in self.running() {
             let Some(view) = self.state.job_view(job) else { continue };
             let paused = self.jobs.iter().any(|known| known.id == *job && known.paused);
             assert_eq!(view.paused, paused, "{job}");
             assert!((0.0..=1.0).contains(&view.fraction), "{view:?}");
             assert!(view.units_done <= view.units_total, "{view:?}");
+            let mut of_job = Live::new();
             for lease in view.leases {
-                let holder = (lease.attempt, lease.worker);
-                let known = live.insert(lease.unit.clone(), holder.clone());
-                assert!(known.is_none_or(|known| known == holder), "{} is lent twice", lease.unit);
+                let holders = of_job.entry(lease.unit).or_default();
+                let known = holders.insert(lease.attempt, lease.worker);
+                assert!(known.is_none() && holders.len() <= 2, "lent too often: {holders:?}");
+            }
+            for (unit, holders) in of_job {
+                let known = live.insert(unit, holders.clone());
+                assert!(known.is_none_or(|known| known == holders), "jobs do not agree: {holders:?}");
             }
         }
         live
     }
 
     /// A lease ends by a report, a failure, a stop or the end of its job; never by another loan.
-    fn watch_ends_of_leases(
-        &self,
-        before: &BTreeMap<UnitId, (AttemptId, WorkerId)>,
-        event: &Event,
-        effects: &[Effect],
-    ) {
-        for (unit, (attempt, worker)) in before {
-            if self.watch.live.get(unit).is_some_and(|(now, _)| now == attempt) {
+    fn watch_ends_of_leases(&self, before: &Live, event: &Event, effects: &[Effect]) {
+        let leases = before.iter().flat_map(|(unit, holders)| holders.iter().map(move |it| (unit, it)));
+        for (unit, (attempt, worker)) in leases {
+            if self.watch.live.get(unit).is_some_and(|now| now.contains_key(attempt)) {
                 continue;
             }
             // Also another attempt's report: while that is recorded, this one runs on out of sight.
@@ -290,19 +301,24 @@ impl World {
                 _ => false,
             });
             let drained = self.watch.draining.contains(worker);
-            assert!(reported || told || rejoined || drained, "the lease of {unit} vanished after {event:?}");
+            let ended = reported || told || rejoined || drained;
+            assert!(ended, "the lease of {unit} vanished after {event:?}");
         }
     }
 
     fn watch_loan(&mut self, worker: &WorkerId, unit: &UnitId, payload: &Unit, attempt: AttemptId) {
         assert!(self.now >= self.lend_after, "lent while an earlier leader's leases may run");
-        assert_eq!(
-            self.watch.live.get(unit).map(|(attempt, _)| *attempt),
-            Some(attempt),
-            "lent out of sight: {unit}"
-        );
-        let others = self.watch.live.iter().filter(|(other, (_, who))| *other != unit && who == worker);
-        assert_eq!(others.count(), 0, "{worker} has a unit already");
+        let holders = self.watch.live.get(unit).unwrap_or_else(|| panic!("lent out of sight: {unit}"));
+        assert_eq!(holders.get(&attempt), Some(worker), "lent out of sight: {unit}");
+        let has = |holders: &BTreeMap<AttemptId, WorkerId>| {
+            holders.iter().any(|(other, who)| *other != attempt && who == worker)
+        };
+        assert!(!self.watch.live.values().any(has), "{worker} has a unit already");
+        if let Some(first) = holders.keys().find(|other| **other != attempt) {
+            let runs_for = self.now - self.watch.lent_at[first];
+            assert!(runs_for >= STRAGGLER_AFTER_MS, "lent once more after {runs_for} ms: {unit}");
+            self.met("straggler");
+        }
         assert!(!self.watch.draining.contains(worker), "{worker} is lent {unit} while it drains");
         let mut active = self.jobs.iter().filter(|job| job.running && !job.paused);
         assert!(active.any(|job| self.state.wants(&job.id, unit)), "{unit} is lent for paused jobs alone");

@@ -7,6 +7,7 @@ use lsa_common::unit::Unit as Payload;
 
 use super::unit::PastFailure;
 use super::{Lease, Unit, UnitStatus, WorkState};
+use crate::scheduler::policy;
 
 /// What is kept of a reason: it is told once more when the unit is given up, beside the others.
 const REASON_CHARS_MAX: usize = 1_000;
@@ -45,21 +46,17 @@ impl WorkState {
                 }
                 usable
             }
-            UnitStatus::Leased(held) => {
-                let same = held.attempt == lease.attempt;
-                if same {
-                    held.deadline = lease.deadline;
-                }
-                same
+            UnitStatus::Leased(leases) => {
+                let held = leases.iter_mut().find(|held| held.attempt == lease.attempt);
+                held.map(|held| held.deadline = lease.deadline).is_some()
             }
             UnitStatus::Committing(committing) => {
                 let of_report = committing.commit.report.attempt == lease.attempt;
-                let other = committing.other_lease().is_some_and(|other| other.attempt == lease.attempt);
-                if other {
-                    committing.lease = Some(lease.clone());
-                }
+                let mut others = committing.leases.iter_mut().filter(|_| !of_report);
+                let other = others.find(|other| other.attempt == lease.attempt);
+                let is_other = other.map(|other| other.deadline = lease.deadline).is_some();
                 let waiting = unit.aside().map(|aside| aside.waiting.as_slice()).unwrap_or_default();
-                of_report || other || waiting.iter().any(|report| report.attempt == lease.attempt)
+                of_report || is_other || waiting.iter().any(|report| report.attempt == lease.attempt)
             }
             UnitStatus::Done => false,
         }
@@ -68,73 +65,106 @@ impl WorkState {
     fn begin_lease(&mut self, index: u32, lease: Lease) {
         let Some(unit) = self.units.get_mut(&index) else { return };
         unit.attempts += 1;
-        self.set(index, UnitStatus::Leased(Box::new(lease)));
+        self.set(index, UnitStatus::Leased(vec![lease]));
     }
 
     /// Extends a lease; false where `attempt` does not hold it.
     pub fn renew(&mut self, index: u32, attempt: AttemptId, deadline: Millis, progress: (u64, u64)) -> bool {
         let Some(unit) = self.units.get_mut(&index) else { return false };
-        let lease = match &mut unit.status {
-            UnitStatus::Leased(lease) => Some(&mut **lease),
+        let leases = match &mut unit.status {
+            UnitStatus::Leased(leases) => leases,
             UnitStatus::Committing(committing) => {
                 if committing.commit.report.attempt == attempt {
                     return true;
                 }
-                committing.lease.as_mut()
+                &mut committing.leases
             }
-            UnitStatus::Ready | UnitStatus::Done => None,
+            UnitStatus::Ready | UnitStatus::Done => return false,
         };
-        match lease.filter(|lease| lease.attempt == attempt) {
-            Some(lease) => {
-                lease.deadline = deadline;
-                lease.progress = progress;
-                true
-            }
-            None => false,
-        }
+        let Some(lease) = leases.iter_mut().find(|lease| lease.attempt == attempt) else { return false };
+        lease.deadline = deadline;
+        lease.progress = progress;
+        true
     }
 
-    /// Ends the lease of a unit if `attempt` has it; the unit is ready then, and the caller may delay it.
+    /// Ends the lease of a unit if `attempt` has it. Unless another worker has it too the unit is ready then, and the
+    /// caller may delay it.
     pub fn end_lease(&mut self, index: u32, attempt: AttemptId) -> Option<Lease> {
         let unit = self.units.get_mut(&index)?;
         match &mut unit.status {
-            UnitStatus::Leased(lease) if lease.attempt == attempt => {
-                match self.set(index, UnitStatus::Ready)? {
-                    UnitStatus::Leased(lease) => Some(*lease),
-                    UnitStatus::Ready | UnitStatus::Committing(_) | UnitStatus::Done => None,
-                }
+            UnitStatus::Leased(leases) => {
+                let ended = leases.iter().find(|lease| lease.attempt == attempt)?.clone();
+                let mut left = leases.clone();
+                left.retain(|lease| lease.attempt != attempt);
+                let status = if left.is_empty() { UnitStatus::Ready } else { UnitStatus::Leased(left) };
+                self.set(index, status);
+                Some(ended)
             }
             UnitStatus::Committing(committing) => {
                 // Another one's report decides; if it is refused, the unit is free.
-                if let Some(other) = committing.other_lease().filter(|other| other.attempt == attempt) {
-                    self.freed.push(other.worker.clone());
-                    committing.lease = None;
+                if committing.commit.report.attempt != attempt {
+                    let ended = committing.leases.extract_if(.., |lease| lease.attempt == attempt);
+                    self.freed.extend(ended.map(|lease| lease.worker));
                 }
                 None
             }
-            UnitStatus::Leased(_) | UnitStatus::Ready | UnitStatus::Done => None,
+            UnitStatus::Ready | UnitStatus::Done => None,
         }
     }
 
     /// The attempt under which a worker has a unit.
     pub fn attempt_of(&self, index: u32, worker: &WorkerId) -> Option<AttemptId> {
-        let held = self.units.get(&index)?.status.held()?;
-        (held.worker == *worker).then_some(held.attempt)
+        let mut held = self.units.get(&index)?.status.held();
+        held.find(|held| held.worker == *worker).map(|held| held.attempt)
     }
 
     /// Until when `attempt` has the unit, if it has it.
     pub fn deadline_of(&self, index: u32, attempt: AttemptId) -> Option<Millis> {
-        let held = self.units.get(&index)?.status.held()?;
-        (held.attempt == attempt).then_some(held.deadline)
+        let mut held = self.units.get(&index)?.status.held();
+        held.find(|held| held.attempt == attempt).map(|held| held.deadline)
     }
 
-    /// Live leases.
-    pub fn leases(&self) -> impl Iterator<Item = (u32, &Unit, &Lease)> {
-        let leased = |index: &u32| {
-            let unit = self.units.get(index)?;
-            Some((*index, unit, unit.lease()?))
-        };
-        self.busy.iter().filter_map(leased)
+    /// Units with live leases.
+    pub fn leased(&self) -> impl Iterator<Item = (u32, &Unit)> {
+        let units = self.busy.iter().filter_map(|index| Some((*index, self.units.get(index)?)));
+        units.filter(|(_, unit)| !unit.leases().is_empty())
+    }
+
+    /// When the unit that one worker has had longest lags behind its peers: it may be lent to another one as well then.
+    /// Never while there is something that nobody has.
+    pub(in crate::scheduler) fn lags_at(&self) -> Option<Millis> {
+        let (since, _) = self.alone.first()?;
+        Some(*since + self.lags_after_ms()?)
+    }
+
+    /// Units that lag.
+    pub(in crate::scheduler) fn lagging(&self, now: Millis) -> impl Iterator<Item = u32> {
+        let after = self.lags_after_ms();
+        let lags = move |(since, _): &&(Millis, u32)| after.is_some_and(|after| *since + after <= now);
+        self.alone.iter().take_while(lags).map(|(_, index)| *index)
+    }
+
+    fn lags_after_ms(&self) -> Option<u64> {
+        let may = self.ready.is_empty() && self.pace_ms.n() >= policy::STRAGGLER_PEERS_MIN;
+        self.pace_ms.get().filter(|_| may).map(policy::straggles_after_ms)
+    }
+
+    /// Lends a unit to a second worker.
+    pub fn lend_again(&mut self, index: u32, lease: Lease) -> Option<(Payload, u32)> {
+        let payload = self.payload(index)?;
+        let unit = self.units.get_mut(&index)?;
+        let UnitStatus::Leased(leases) = &unit.status else { return None };
+        let [first] = leases.as_slice() else { return None };
+        let both = vec![first.clone(), lease];
+        unit.attempts += 1;
+        let attempt_number = unit.attempts;
+        self.set(index, UnitStatus::Leased(both));
+        Some((payload, attempt_number))
+    }
+
+    /// Notes how long a unit took that is done.
+    pub fn count_pace(&mut self, ran_ms: u64) {
+        self.pace_ms.add(ran_ms);
     }
 
     /// Puts off a unit that is ready; false where it is not.

@@ -36,12 +36,12 @@ impl WorkState {
 
     /// What to record of a report, if the unit still lacks it. A late report of an expired lease counts as well: what
     /// it has written is as good as anybody's.
-    pub fn begin_commit(&mut self, index: u32, report: Reported) -> Option<Arc<Commit>> {
+    pub fn begin_commit(&mut self, now: Millis, index: u32, report: Reported) -> Option<Arc<Commit>> {
         let payload = self.payload(index)?;
         let unit = self.units.get_mut(&index)?;
-        let lease = match &unit.status {
-            UnitStatus::Leased(lease) => Some((**lease).clone()),
-            UnitStatus::Ready => None,
+        let leases = match &unit.status {
+            UnitStatus::Leased(leases) => leases.clone(),
+            UnitStatus::Ready => Vec::new(),
             UnitStatus::Committing(_) | UnitStatus::Done => return None,
         };
         if unit.recorded == Some(report.attempt) {
@@ -56,8 +56,16 @@ impl WorkState {
             numeric_profile: self.numeric_profile.to_string(),
             report,
         });
-        let committing =
-            Committing { commit: commit.clone(), lease, troubles: 0, trouble: String::new(), retry_at: None };
+        let own = leases.iter().find(|lease| lease.attempt == commit.report.attempt);
+        let ran_ms = own.map(|own| now.since(own.since));
+        let committing = Committing {
+            commit: commit.clone(),
+            leases,
+            ran_ms,
+            troubles: 0,
+            trouble: String::new(),
+            retry_at: None,
+        };
         self.set(index, UnitStatus::Committing(Box::new(committing)));
         Some(commit)
     }
@@ -85,9 +93,10 @@ impl WorkState {
         if committing.commit.report.attempt != attempt {
             return None;
         }
-        let other = committing.other_lease().cloned().map(Box::new);
+        let others: Vec<Lease> = unit.status.held().cloned().collect();
         let waiting = unit.known_aside_mut().map(|aside| std::mem::take(&mut aside.waiting));
-        let before = self.set(index, other.map_or(UnitStatus::Ready, UnitStatus::Leased))?;
+        let before =
+            self.set(index, if others.is_empty() { UnitStatus::Ready } else { UnitStatus::Leased(others) })?;
         match before {
             UnitStatus::Committing(committing) => Some((*committing, waiting.unwrap_or_default())),
             UnitStatus::Ready | UnitStatus::Leased(_) | UnitStatus::Done => None,
@@ -133,11 +142,11 @@ impl WorkState {
         }
     }
 
-    /// Every item of the unit has a record, made from the data of `attempt`; the lease that is pointless now.
-    pub fn done(&mut self, index: u32, attempt: AttemptId) -> Option<Lease> {
-        let before = self.set(index, UnitStatus::Done)?;
+    /// Every item of the unit has a record, made from the data of `attempt`; the leases that are pointless now.
+    pub fn done(&mut self, index: u32, attempt: AttemptId) -> Vec<Lease> {
+        let Some(before) = self.set(index, UnitStatus::Done) else { return Vec::new() };
         self.n_run += 1;
-        let unit = self.units.get_mut(&index)?;
+        let Some(unit) = self.units.get_mut(&index) else { return Vec::new() };
         unit.recorded = Some(attempt);
         for item in std::mem::take(&mut unit.items) {
             *self.next_generation.entry(recorded(index, item)).or_insert(0) += 1;
@@ -147,8 +156,8 @@ impl WorkState {
             self.reopen(index, item);
         }
         match before {
-            UnitStatus::Leased(lease) => Some(*lease),
-            UnitStatus::Ready | UnitStatus::Committing(_) | UnitStatus::Done => None,
+            UnitStatus::Leased(leases) => leases,
+            UnitStatus::Ready | UnitStatus::Committing(_) | UnitStatus::Done => Vec::new(),
         }
     }
 

@@ -55,6 +55,7 @@ fn lease(attempt: u128, deadline: u64) -> Lease {
     Lease {
         worker: "w".parse().expect("a plain name"),
         attempt: AttemptId(attempt),
+        since: Millis(0),
         deadline: Millis(deadline),
         progress: (0, 0),
     }
@@ -78,7 +79,7 @@ fn report(state: &WorkState, index: u32, attempt: u128) -> Reported {
 
 fn run(state: &mut WorkState, index: u32, attempt: u128) -> Arc<Commit> {
     let report = report(state, index, attempt);
-    let commit = state.begin_commit(index, report).expect("the unit is missing something");
+    let commit = state.begin_commit(Millis(0), index, report).expect("the unit is missing something");
     state.end_commit(index, AttemptId(attempt)).expect("it was begun");
     state.done(index, AttemptId(attempt));
     commit
@@ -181,7 +182,7 @@ fn a_late_report_is_recorded_and_the_lease_of_another_attempt_runs_on() {
     let mut state = opened();
     let index = lend(&mut state, lease(2, 50)).expect("three are ready");
     let late = report(&state, index, 1);
-    assert!(state.begin_commit(index, late).is_some());
+    assert!(state.begin_commit(Millis(0), index, late).is_some());
     assert!(state.renew(index, AttemptId(2), Millis(80), (0, 0)), "it is not stopped yet");
     let (committing, _) = state.end_commit(index, AttemptId(1)).expect("it was begun");
     assert_eq!(committing.own_lease(), None, "nothing is charged if it was refused");
@@ -227,7 +228,7 @@ fn damaged_data_are_not_recorded_twice() {
     run(&mut state, 1, 1);
     state.reopen(1, Item::Trial(3));
     let again = report(&state, 1, 1);
-    assert!(state.begin_commit(1, again).is_none());
+    assert!(state.begin_commit(Millis(0), 1, again).is_none());
     assert!(!state.adopt(1, lease(1, 10)));
 }
 

@@ -53,8 +53,8 @@ pub(super) struct PastFailure {
 pub enum UnitStatus {
     /// To be lent, now or after a while.
     Ready,
-    /// A worker has it.
-    Leased(Box<Lease>),
+    /// A worker has it, or two of them where the first one lags: the longest loan first.
+    Leased(Vec<Lease>),
     /// Its record is being written.
     Committing(Box<Committing>),
     /// Every item has a record.
@@ -66,8 +66,10 @@ pub enum UnitStatus {
 pub struct Committing {
     /// What is recorded.
     pub commit: Arc<Commit>,
-    /// The live lease when the report came: the reporter's own, or another one's that runs on until the record stands.
-    pub lease: Option<Lease>,
+    /// The live leases when the report came: the reporter's own, and others' that run on until the record stands.
+    pub leases: Vec<Lease>,
+    /// How long the attempt ran; not known of a late one.
+    pub ran_ms: Option<u64>,
     /// How often the store has failed, and how at last.
     pub troubles: u32,
     /// See `troubles`.
@@ -83,6 +85,8 @@ pub struct Lease {
     pub worker: WorkerId,
     /// Under which attempt.
     pub attempt: AttemptId,
+    /// Since when.
+    pub since: Millis,
     /// Until when, unless renewed.
     pub deadline: Millis,
     /// Done, of a total.
@@ -126,11 +130,11 @@ impl Unit {
         Self { status: UnitStatus::Done, ..Self::new([]) }
     }
 
-    /// The live lease.
-    pub fn lease(&self) -> Option<&Lease> {
+    /// Live leases, unless a report is being recorded.
+    pub fn leases(&self) -> &[Lease] {
         match &self.status {
-            UnitStatus::Leased(lease) => Some(lease),
-            UnitStatus::Ready | UnitStatus::Committing(_) | UnitStatus::Done => None,
+            UnitStatus::Leased(leases) => leases,
+            UnitStatus::Ready | UnitStatus::Committing(_) | UnitStatus::Done => &[],
         }
     }
 
@@ -159,12 +163,23 @@ impl Unit {
 }
 
 impl UnitStatus {
-    /// The lease under which a worker is busy with the unit: not that of a worker that has reported.
-    pub(super) fn held(&self) -> Option<&Lease> {
+    /// Leases under which workers are busy with the unit: not that of a worker that has reported.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Lease> {
+        let (leases, reported) = match self {
+            Self::Leased(leases) => (leases.as_slice(), None),
+            Self::Committing(committing) => {
+                (committing.leases.as_slice(), Some(committing.commit.report.attempt))
+            }
+            Self::Ready | Self::Done => (Default::default(), None),
+        };
+        leases.iter().filter(move |lease| Some(lease.attempt) != reported)
+    }
+
+    /// Since when a unit has been lent to one worker alone.
+    pub(super) fn alone_since(&self) -> Option<Millis> {
         match self {
-            Self::Leased(lease) => Some(lease),
-            Self::Committing(committing) => committing.other_lease(),
-            Self::Ready | Self::Done => None,
+            Self::Leased(leases) if leases.len() == 1 => leases.first().map(|lease| lease.since),
+            Self::Leased(_) | Self::Ready | Self::Committing(_) | Self::Done => None,
         }
     }
 }
@@ -172,11 +187,6 @@ impl UnitStatus {
 impl Committing {
     /// The reporter's own lease; nothing where the report is late.
     pub fn own_lease(&self) -> Option<&Lease> {
-        self.lease.as_ref().filter(|lease| lease.attempt == self.commit.report.attempt)
-    }
-
-    /// The lease of another attempt that runs on.
-    pub fn other_lease(&self) -> Option<&Lease> {
-        self.lease.as_ref().filter(|lease| lease.attempt != self.commit.report.attempt)
+        self.leases.iter().find(|lease| lease.attempt == self.commit.report.attempt)
     }
 }
