@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use lsa_common::id::{AttemptId, Digest, JobId};
 use lsa_common::job::Trials;
+use lsa_common::key::digest_of;
 use lsa_common::record::RunState;
 use lsa_common::report::Damaged;
 use lsa_common::time::Millis;
@@ -142,6 +143,9 @@ enum Happening {
     Restart,
 }
 
+/// Of how many trials each result was made, and their digest, by comparison and the most trials asked for.
+type Results = BTreeMap<(Digest, u32), (u32, Digest)>;
+
 struct Job {
     id: JobId,
     plan: Plan,
@@ -172,8 +176,11 @@ struct World {
     /// A place where every attempt fails, while there are faults.
     cursed: Option<usize>,
     watch: Watch,
-    /// Of how many trials each result was made, by comparison and the most trials asked for.
-    results: BTreeMap<(Digest, u32), u32>,
+    /// Nothing goes wrong.
+    calm: bool,
+    results: Results,
+    /// Those of runs in which nothing went wrong.
+    without_faults: Results,
 }
 
 impl Drop for World {
@@ -188,7 +195,7 @@ impl Drop for World {
 }
 
 impl World {
-    fn new(seed: u64, told: bool) -> Self {
+    fn new(seed: u64, told: bool, without_faults: &Results) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let bits = rng.next_u64();
         let specs = jobs::specs([bits & 1 == 0, bits & 2 == 0, bits & 4 == 0]);
@@ -227,7 +234,7 @@ impl World {
             leaving: false,
             unacknowledged: Vec::new(),
         };
-        let mut world = Self {
+        Self {
             seed,
             told,
             now: 0,
@@ -244,10 +251,22 @@ impl World {
             poison,
             cursed,
             watch: Watch::default(),
-            results: BTreeMap::new(),
+            calm: false,
+            results: without_faults.clone(),
+            without_faults: without_faults.clone(),
             rng,
-        };
-        world.set_out();
+        }
+    }
+
+    /// One where nothing goes wrong, and every worker is of that profile.
+    fn calm(profile: &str) -> Self {
+        let mut world = Self::new(0, false, &Results::new());
+        world.calm = true;
+        world.poison = None;
+        world.cursed = None;
+        for slot in &mut world.slots {
+            slot.profile = profile.to_owned();
+        }
         world
     }
 
@@ -261,6 +280,12 @@ impl World {
         for job in 0..self.jobs.len() {
             let at = self.below(CALM_FROM_MS / 2);
             self.schedule(if job == 0 { 0 } else { at }, Happening::Submit { job });
+        }
+    }
+
+    /// Schedules what goes wrong by itself, and what users do meanwhile.
+    fn set_traps(&mut self) {
+        for job in 0..self.jobs.len() {
             if self.below(5) == 0 {
                 let at = self.below(CALM_FROM_MS);
                 self.schedule(at, Happening::Cancel { job });
@@ -298,7 +323,7 @@ impl World {
 
     /// Whether a fault of that chance happens here; never once faults have stopped.
     fn fault(&mut self, percent: u64) -> bool {
-        self.below(100) < percent && self.now < CALM_FROM_MS
+        self.below(100) < percent && self.now < CALM_FROM_MS && !self.calm
     }
 
     fn poison(&self, unit: &Unit) -> Option<Poison> {
@@ -523,7 +548,7 @@ impl World {
         }
         let is_there = |place: &Place| matches!(place.2, Item::Trial(trial) if trial < keys.n_trials);
         let trials = items(&comparison, keys.comparison_key);
-        let broken = trials.into_iter().filter(is_there).find(|place| {
+        let broken = trials.iter().copied().filter(is_there).find(|place| {
             let (_, intact) = self.bucket.newest(place).expect("merged without a trial");
             !intact
         });
@@ -550,10 +575,16 @@ impl World {
             let pooling = what.pooling;
             MergeEnd::DamagedSource(Damaged::Shard { extraction_key, pooling, shard })
         } else {
-            // Whatever else there is in the bucket, and whoever has asked for it.
-            let result = self.results.entry((keys.comparison_key, what.settings.trials.at_most()));
             let n_trials = enough.expect("looked at above");
-            assert_eq!(*result.or_insert(n_trials), n_trials, "another result than before");
+            let used = trials[..n_trials as usize].iter().map(|place| self.bucket.digest(place));
+            let digest = digest_of("result", &used.collect::<Vec<_>>());
+            let key = (keys.comparison_key, what.settings.trials.at_most());
+            if self.without_faults.contains_key(&key) {
+                self.met("result compared with the one without faults");
+            }
+            // Whatever else there is in the bucket, and whoever has asked for it.
+            let result = self.results.entry(key).or_insert((n_trials, digest));
+            assert_eq!(*result, (n_trials, digest), "another result than before or without faults");
             MergeEnd::Written
         };
         self.deliver(Event::Merged { job, experiment, end });
@@ -649,9 +680,22 @@ impl World {
     }
 }
 
+/// The results of runs in which nothing goes wrong, for each profile that a fleet may be of.
+fn results_without_faults() -> Results {
+    let results = ["cpu-a", "cpu-b"].map(|profile| {
+        let mut world = World::calm(profile);
+        world.set_out();
+        world.run();
+        std::mem::take(&mut world.results)
+    });
+    results.into_iter().flatten().collect()
+}
+
 /// Runs one seed; what it met.
-fn simulate(seed: u64, told: bool) -> BTreeMap<&'static str, u64> {
-    let mut world = World::new(seed, told);
+fn simulate(seed: u64, told: bool, without_faults: &Results) -> BTreeMap<&'static str, u64> {
+    let mut world = World::new(seed, told, without_faults);
+    world.set_out();
+    world.set_traps();
     world.run();
     for job in &world.jobs {
         let view = world.state.job_view(&job.id);
@@ -665,16 +709,26 @@ fn simulate(seed: u64, told: bool) -> BTreeMap<&'static str, u64> {
 
 #[test]
 fn every_job_comes_to_its_end_whatever_happens() {
+    let without_faults = results_without_faults();
     if let Ok(seed) = std::env::var("LSA_SEED") {
-        simulate(seed.parse().expect("LSA_SEED is a number"), true);
+        simulate(seed.parse().expect("LSA_SEED is a number"), true, &without_faults);
         return;
     }
-    let mut met: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for seed in 0..SEEDS {
-        for (what, n) in simulate(seed, false) {
-            *met.entry(what).or_default() += n;
+    let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = &|first: usize| {
+        let mut met: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for seed in (first as u64..SEEDS).step_by(n_threads) {
+            add(&mut met, simulate(seed, false, &without_faults));
         }
-    }
+        met
+    };
+    let mut met = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..n_threads).map(|first| scope.spawn(move || share(first))).collect();
+        for thread in threads {
+            add(&mut met, thread.join().expect("its seed and its reason are printed above"));
+        }
+    });
     println!("{met:#?}");
     for what in [
         "cancelled",
@@ -692,6 +746,7 @@ fn every_job_comes_to_its_end_whatever_happens() {
         "rejoined holding a unit",
         "rested",
         "restart",
+        "result compared with the one without faults",
         "straggler",
         "submitted again",
         "too few trials",
@@ -701,7 +756,14 @@ fn every_job_comes_to_its_end_whatever_happens() {
     }
 }
 
+fn add(sum: &mut BTreeMap<&'static str, u64>, met: BTreeMap<&'static str, u64>) {
+    for (what, n) in met {
+        *sum.entry(what).or_default() += n;
+    }
+}
+
 #[test]
 fn a_seed_replays_exactly() {
-    assert_eq!(simulate(7, false), simulate(7, false));
+    let without_faults = results_without_faults();
+    assert_eq!(simulate(7, false, &without_faults), simulate(7, false, &without_faults));
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lsa_common::id::{AttemptId, Digest, JobId};
-use lsa_common::key::{comparison_key, extraction_key, model_files_key};
+use lsa_common::job::SimilaritySettings;
+use lsa_common::key::{comparison_key, digest_of, extraction_key, model_files_key};
 use lsa_common::report::Outcome;
 use lsa_common::unit::{CompareSide, Unit};
 use lsa_coordinator::plan::{What, Work, WorkId};
@@ -25,6 +26,8 @@ pub struct Bucket {
 struct Record {
     attempt: AttemptId,
     intact: bool,
+    /// Of its data.
+    digest: Digest,
     /// Works whose scheduler was told of it.
     known_to: BTreeSet<WorkId>,
 }
@@ -180,16 +183,46 @@ impl Bucket {
                 return CommitEnd::StoreTrouble("it rains".to_owned());
             }
             let generation = commit.generations[&place.2] as usize;
+            let digest = self.contents(&commit.payload, &place);
             let records = self.records.entry(place).or_default();
             assert!(generation <= records.len(), "{place:?}: generation {generation} leaves a gap");
+            let before = records.first().map_or(digest, |record| record.digest);
+            assert_eq!(before, digest, "{place:?} has other bytes than an earlier generation");
             if generation == records.len() {
-                records.push(Record { attempt, intact: true, known_to: BTreeSet::new() });
+                records.push(Record { attempt, intact: true, digest, known_to: BTreeSet::new() });
             }
         }
         match weather {
             Weather::Fair => CommitEnd::Recorded,
             Weather::TroubleAfter(_) => CommitEnd::StoreTrouble("it rains".to_owned()),
         }
+    }
+
+    /// The digest of what a unit makes of one place: of all that its worker was told and of what it reads, but nothing
+    /// of the worker, the attempt, or what else the unit makes.
+    fn contents(&self, unit: &Unit, place: &Place) -> Digest {
+        let inputs: Vec<Digest> = reads(unit).iter().map(|input| self.digest(input)).collect();
+        let told = match unit {
+            Unit::Prepare(unit) => digest_of("texts", &unit.texts),
+            Unit::Mirror(unit) => digest_of("files", &unit.model),
+            Unit::Extract(unit) => digest_of("rows", &(&unit.model, &unit.settings, unit.shard, unit.n_rows)),
+            Unit::Compare(unit) => {
+                // Not how many trials: jobs that ask for different numbers share those that both need.
+                let SimilaritySettings { metrics, sample_size, layer_metrics, calibrate, seed, .. } =
+                    &unit.settings;
+                digest_of("trial", &(unit.pooling, metrics, sample_size, layer_metrics, calibrate, seed))
+            }
+        };
+        digest_of("contents", &(told, place.0, place.1, format!("{:?}", place.2), inputs))
+    }
+
+    /// Of the data of a place that is recorded.
+    pub fn digest(&self, place: &Place) -> Digest {
+        self.records
+            .get(place)
+            .and_then(|records| records.first())
+            .expect("read before it was recorded")
+            .digest
     }
 
     /// Spoils the newest data of one place, unless it has been spoiled often.
