@@ -1,14 +1,17 @@
 //! The scheduler under seeded faults, with a virtual clock and nothing else: no store, no socket, no thread.
 //!
-//! Workers ask, progress, report, die, stall past their lease, lose their streams and come back; messages are late,
-//! repeated and out of order; merges ask for more trials; the bucket fails, loses and spoils data; jobs that share works come, are cancelled and
-//! come again; coordinators are replaced in mid-air. After every step `watch.rs` judges from outside. Once the faults
-//! stop, every job must come to its end. A failure prints its seed; `LSA_SEED=n` runs that seed alone and tells every
-//! step.
+//! Workers ask, progress, report, die, stall past their lease, lag, lose their streams and come back; some are drained or
+//! preempted, and in some places every attempt fails; messages are late, repeated and out of order; merges ask for more
+//! trials; the bucket fails, loses and spoils data; jobs that share works come, are paused and resumed, are cancelled
+//! and come again; coordinators are replaced in mid-air. After every step `watch.rs` judges from outside. Once the
+//! faults stop, every job must come to its end. A failure prints its seed; `LSA_SEED=n` runs that seed alone and tells
+//! every step.
 //!
 //! Checked to be found, one at a time: leases that never expire, progress that does not renew, a generation that was
-//! found or made used again, dependencies not looked at, works dropped with the first of their jobs or never, one
-//! attempt too many, a single crash that rejects.
+//! found or made used again, a new leader that lends at once, dependencies not looked at, works dropped with the first
+//! of their jobs or never, one attempt too many, a single crash that rejects, loans to a worker that drains or rests, or
+//! for a paused job, a failed unit lent again to the worker on which it failed, a unit lent twice too early. Not found:
+//! that the second worker on a unit is not told to stop once the first one's record stands.
 
 #[path = "simulation/bucket.rs"]
 mod bucket;

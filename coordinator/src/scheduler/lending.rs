@@ -168,3 +168,157 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lsa_common::id::{Digest, JobId};
+    use lsa_common::job::{Compare, SimilaritySettings, Trials};
+    use lsa_common::metric::{MetricName, MetricSpec};
+    use lsa_common::model::Pooling;
+
+    use super::super::Settings;
+    use super::super::event::{Event, JobSettings, Survey};
+    use super::*;
+    use crate::plan::{Comparison, Plan, Planned, Side, What, Work};
+
+    fn job(number: usize) -> JobId {
+        format!("job-{number}").parse().expect("a plain name")
+    }
+
+    fn worker(number: usize) -> WorkerId {
+        format!("worker-{number}").parse().expect("a plain name")
+    }
+
+    fn work(number: usize) -> WorkId {
+        WorkId(Digest::of(&[u8::try_from(number).expect("few")]))
+    }
+
+    /// One comparison of four units that reads nothing.
+    fn plan(number: usize) -> Plan {
+        let what = What::Compare(Comparison {
+            base_key: Digest::of(b"base"),
+            sides: vec![Side {
+                extraction: WorkId(Digest::of(b"rows")),
+                n_shards: 2,
+                layers: vec![0, 1],
+                hidden_size: 8,
+            }],
+            pooling: Pooling::Mean,
+            n_texts: 64,
+            settings: SimilaritySettings {
+                metrics: vec![MetricSpec::new(MetricName::Cka)],
+                sample_size: 10,
+                layer_metrics: Vec::new(),
+                trials: Trials::Fixed(8),
+                compare: Compare::Within,
+                calibrate: false,
+                seed: 1,
+            },
+        });
+        let comparison = work(number);
+        let work = Work { id: comparison, what, depends_on: Vec::new(), memory_bytes: 0, flop: 0 };
+        Plan { works: vec![Arc::new(work)], experiments: vec![Planned { comparison, side: 0 }] }
+    }
+
+    /// A job for each priority, and workers that have asked for the units of its one work.
+    fn state(priorities: &[i32], n_workers: usize) -> (State, Vec<WorkId>) {
+        let mut state = State::new(Settings { lease_ttl_ms: 60_000 }, [1; 32], Millis(0));
+        let mut surveys = Vec::new();
+        for (number, priority) in priorities.iter().enumerate() {
+            let settings = JobSettings {
+                continue_on_error: false,
+                max_attempts: 4,
+                priority: *priority,
+                some_unresolved: false,
+            };
+            state.apply(Millis(0), Event::JobAccepted { job: job(number), plan: plan(number), settings });
+        }
+        for number in 0..n_workers {
+            let joined = Event::WorkerJoined {
+                worker: worker(number),
+                numeric_profile: "cpu".to_owned(),
+                memory_bytes: 1,
+                held: Vec::new(),
+            };
+            state.apply(Millis(0), joined);
+            surveys.extend(state.apply(Millis(0), Event::WorkerAsked { worker: worker(number) }));
+        }
+        let mut lent = Vec::new();
+        // Every work is looked through before anybody is lent anything.
+        state.may_lend = false;
+        for effect in surveys {
+            let Effect::Survey { work, number, rows_keys, .. } = effect else { continue };
+            assert_eq!(rows_keys, []);
+            state.works.get_mut(&work.id).expect("surveyed").rows_keys = vec![Digest::of(b"rows")];
+            let survey = Survey {
+                numeric_profile: "cpu".to_owned(),
+                key: Some(Digest::of(b"key")),
+                ..Survey::default()
+            };
+            state.apply(Millis(0), Event::Surveyed { work: work.id, number, survey });
+        }
+        lent.extend(lent_works(&state.apply(Millis(1), Event::Tick)));
+        (state, lent)
+    }
+
+    fn lent_works(effects: &[Effect]) -> Vec<WorkId> {
+        let work = |effect: &Effect| match effect {
+            Effect::Lend { unit, .. } => Work::parse_unit_id(unit).map(|(work, _)| work),
+            _ => None,
+        };
+        effects.iter().filter_map(work).collect()
+    }
+
+    #[test]
+    fn jobs_of_one_priority_take_turns_and_a_higher_one_goes_first() {
+        let check = |priorities: &[i32], expected: &[usize]| {
+            let (_, lent) = state(priorities, 4);
+            let of_job = |number| lent.iter().filter(|id| **id == work(number)).count();
+            let counts: Vec<usize> = (0..priorities.len()).map(of_job).collect();
+            assert_eq!(counts, expected, "{priorities:?}");
+        };
+        check(&[0, 0], &[2, 2]);
+        check(&[0, 0, 0], &[2, 1, 1]);
+        check(&[0, 1], &[0, 4]);
+        check(&[2, 1], &[4, 0]);
+    }
+
+    #[test]
+    fn a_paused_job_is_lent_nothing_until_it_is_resumed() {
+        let (mut state, lent) = state(&[0], 1);
+        assert_eq!(lent, [work(0)]);
+        state.apply(Millis(1), Event::JobPaused { job: job(0) });
+        let joined = |number| Event::WorkerJoined {
+            worker: worker(number),
+            numeric_profile: "cpu".to_owned(),
+            memory_bytes: 1,
+            held: Vec::new(),
+        };
+        state.apply(Millis(1), joined(7));
+        assert_eq!(lent_works(&state.apply(Millis(1), Event::WorkerAsked { worker: worker(7) })), []);
+        assert_eq!(lent_works(&state.apply(Millis(2), Event::JobResumed { job: job(0) })), [work(0)]);
+    }
+
+    #[test]
+    fn a_worker_that_drains_is_lent_nothing_until_it_joins_anew() {
+        let (mut state, _) = state(&[0], 0);
+        let joined = Event::WorkerJoined {
+            worker: worker(0),
+            numeric_profile: "cpu".to_owned(),
+            memory_bytes: 1,
+            held: Vec::new(),
+        };
+        state.apply(Millis(1), joined.clone());
+        let told = state.apply(Millis(1), Event::DrainRequested { worker: worker(0) });
+        assert!(matches!(told.as_slice(), [Effect::Drain { .. }]));
+        assert!(state.apply(Millis(1), Event::WorkerAsked { worker: worker(0) }).is_empty());
+        let waiting = state.job_view(&job(0)).and_then(|view| view.waiting).unwrap_or_default();
+        assert!(waiting.contains("draining"), "{waiting}");
+        state.apply(Millis(2), joined);
+        let effects = state.apply(Millis(2), Event::WorkerAsked { worker: worker(0) });
+        assert!(matches!(effects.as_slice(), [Effect::Survey { .. }]));
+        assert!(state.apply(Millis(3), Event::DrainRequested { worker: worker(9) }).is_empty(), "unknown");
+    }
+}
