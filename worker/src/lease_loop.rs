@@ -92,6 +92,7 @@ pub async fn work(
         epoch: Epoch(0),
         computing: None,
         store_url: String::new(),
+        is_drained: false,
     };
     let mut grace = worker.grace.clone();
     tokio::select! {
@@ -115,6 +116,8 @@ struct Worker {
     epoch: Epoch,
     computing: Option<std::sync::mpsc::Sender<Task>>,
     store_url: String,
+    /// The coordinator wants this worker to leave after the unit at hand.
+    is_drained: bool,
 }
 
 struct Running {
@@ -251,7 +254,7 @@ impl Worker {
         let mut ticks = tokio::time::interval(progress_interval);
         let mut handing_back = self.grace.clone();
         loop {
-            if stopping && self.has_nothing() {
+            if (stopping || self.is_drained) && self.has_nothing() {
                 return Ok(());
             }
             tokio::select! {
@@ -262,7 +265,7 @@ impl Worker {
                     if let Some(message) = fatal {
                         return Err(WorkerError::Fatal(message).into());
                     }
-                    if !stopping {
+                    if !stopping && !self.is_drained {
                         session.ask().await?;
                     }
                 }
@@ -273,6 +276,7 @@ impl Worker {
                 }
                 () = self.grace.begun(), if !stopping => {
                     stopping = true;
+                    session.draining().await?;
                     self.stop_running();
                 }
                 () = handing_back.nearly_over(), if stopping && self.running.is_some() => {
@@ -324,7 +328,10 @@ impl Worker {
                 }
                 self.unacknowledged.retain(|report| report.attempt != attempt);
             }
-            FromCoordinator::Drain => tracing::info!("draining: the coordinator lends nothing more"),
+            FromCoordinator::Drain => {
+                tracing::info!("draining: the coordinator lends nothing more");
+                self.is_drained = true;
+            }
             FromCoordinator::Reported { attempt } => {
                 self.unacknowledged.retain(|report| report.attempt != attempt);
             }
