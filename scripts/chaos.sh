@@ -12,7 +12,9 @@ if [ -z "${LSA_CHAOS_STORE:-}" ]; then
     trap 'scripts/ceph-rgw.sh stop "$ceph"; rm -rf "$ceph"' EXIT
     endpoint=$(scripts/ceph-rgw.sh start "$ceph" "${LSA_CEPH_PORT:-7480}")
     say "Ceph object gateway at $endpoint"
-    curl -sf --aws-sigv4 aws:amz:us-east-1:s3 --user test:test -X PUT "$endpoint/lsa-chaos" -o /dev/null
+    # Ceph wants the digest of the body, here of none, among what is signed.
+    curl -sSf --aws-sigv4 aws:amz:us-east-1:s3 --user test:test -X PUT "$endpoint/lsa-chaos" \
+        -H "x-amz-content-sha256: $(sha256sum </dev/null | cut -d' ' -f1)"
     export LSA_CHAOS_STORE="s3://lsa-chaos/$(date +%s)?endpoint=$endpoint&region=us-east-1"
 fi
 export LSA_CHAOS_SECONDS=${LSA_CHAOS_SECONDS:-600}
