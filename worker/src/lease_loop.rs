@@ -143,14 +143,14 @@ struct Finished {
 }
 
 enum Ended {
-    Session(SessionError),
-    Reach(ReachError),
+    /// Another session may be had; why this one was not, or ended.
+    Session(String),
     Worker(WorkerError),
 }
 
 impl From<SessionError> for Ended {
     fn from(error: SessionError) -> Self {
-        Self::Session(error)
+        Self::Session(crate::chain(&error))
     }
 }
 
@@ -186,21 +186,11 @@ impl Worker {
                     match ended {
                         Ok(()) => return Ok(()),
                         Err(Ended::Worker(error)) => return Err(error),
-                        Err(Ended::Session(error)) => {
-                            tracing::warn!("{}; reconnecting", crate::chain(&error))
-                        }
-                        Err(Ended::Reach(error)) => tracing::warn!("{}; reconnecting", crate::chain(&error)),
+                        Err(Ended::Session(why)) => tracing::warn!("{why}; reconnecting"),
                     }
                 }
-                Err(Ended::Session(error @ SessionError::Refused(_))) => {
-                    return Err(WorkerError::Session(error));
-                }
-                Err(Ended::Reach(error)) if self.is_hopeless(&error) => {
-                    return Err(WorkerError::Reach(error));
-                }
                 Err(Ended::Worker(error)) => return Err(error),
-                Err(Ended::Reach(error)) => tracing::info!("{}; trying again", crate::chain(&error)),
-                Err(Ended::Session(error)) => tracing::info!("{}; trying again", crate::chain(&error)),
+                Err(Ended::Session(why)) => tracing::info!("{why}; trying again"),
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(RECONNECT_MAX),
@@ -224,11 +214,18 @@ impl Worker {
 
     async fn open(&mut self) -> Result<(Session, Duration), Ended> {
         let config = &self.config;
-        let channel = config.coordinators.leader().await.map_err(Ended::Reach)?;
+        let channel = config.coordinators.leader().await.map_err(|error| match self.is_hopeless(&error) {
+            true => Ended::Worker(WorkerError::Reach(error)),
+            false => Ended::Session(crate::chain(&error)),
+        })?;
         let running = self.running.iter().map(|running| (running.unit.clone(), running.attempt));
         let waiting = self.unacknowledged.iter().map(|report| (report.unit.clone(), report.attempt));
         let held: Vec<_> = running.chain(waiting).collect();
-        let (session, welcome) = Session::open(channel, &config.introduction, &held, self.epoch).await?;
+        let opened = Session::open(channel, &config.introduction, &held, self.epoch).await;
+        let (session, welcome) = opened.map_err(|error| match error {
+            SessionError::Refused(_) => Ended::Worker(WorkerError::Session(error)),
+            error => error.into(),
+        })?;
         self.epoch = welcome.epoch;
         if self.computing.is_none() || self.store_url != welcome.store_url {
             let store = match &config.store {
@@ -247,8 +244,8 @@ impl Worker {
         for report in self.unacknowledged.clone() {
             session.report(&report.unit, report.attempt, report.elapsed_ms, report.outcome).await?;
         }
-        let mut stopping = self.grace.has_begun();
-        if self.running.is_none() && !stopping {
+        let mut stopping = false;
+        if self.running.is_none() && !self.grace.has_begun() && !self.is_drained {
             session.ask().await?;
         }
         let mut ticks = tokio::time::interval(progress_interval);
