@@ -171,6 +171,33 @@ impl Comparison {
     }
 }
 
+#[cfg(test)]
+impl Comparison {
+    /// A small one of one model, for tests: two layers, CKA.
+    pub(crate) fn of_trials(trials: Trials) -> Self {
+        Self {
+            base_key: Digest::of(b"base"),
+            sides: vec![Side {
+                extraction: WorkId(Digest::of(b"rows")),
+                n_shards: 2,
+                layers: vec![0, 1],
+                hidden_size: 8,
+            }],
+            pooling: Pooling::Mean,
+            n_texts: 64,
+            settings: SimilaritySettings {
+                metrics: vec![lsa_common::metric::MetricSpec::new(lsa_common::metric::MetricName::Cka)],
+                sample_size: 10,
+                layer_metrics: Vec::new(),
+                trials,
+                compare: Compare::Within,
+                calibrate: false,
+                seed: 1,
+            },
+        }
+    }
+}
+
 impl Work {
     /// The unit of this work with that number, once the work is bound to `key`: an attempt at the same unit under
     /// another key, for an earlier run, is an attempt at something else.

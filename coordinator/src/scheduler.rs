@@ -11,9 +11,9 @@
 //!          ▲◄──expired, failed──┘  ◄──refused──────┘                     └──damaged──► Ready, next generation
 //! ```
 //!
-//! Invariants, checked by the simulation in `tests/`: a unit has at most one live lease, or two where the first lags; an item is recorded before
-//! anything that reads it is lent; a late report is never believed and never dropped: it is committed like any other,
-//! and the record decides; a worker that drains and a job that is paused are lent nothing.
+//! Invariants, checked by the simulation in `tests/`: a unit has at most one live lease, or two where the first lags;
+//! an item is recorded before anything that reads it is lent; a late report is never believed and never dropped: it is
+//! committed like any other, and the record decides; a worker that drains and a job that is paused are lent nothing.
 //!
 //! No event looks at all works, units or workers: see `index` for who is asked instead, and `timer` for what a tick
 //! does. `examples/scheduler_bench.rs` measures it.

@@ -53,7 +53,7 @@ pub(super) struct Entry {
     is_surveying: bool,
     key: Option<Digest>,
     n_ready: usize,
-    /// When it is looked at for units that lag.
+    /// When it will be looked at for units that lag.
     looked_at: Option<Millis>,
     n_leased: u64,
     place: Option<Place>,
@@ -229,8 +229,10 @@ impl State {
         }
 
         let lags_at = state.lags_at().filter(|at| state.status == WorkStatus::Open && *at > now);
-        if lags_at.is_some() && std::mem::replace(&mut state.entry.looked_at, lags_at) != lags_at {
-            self.timers.extend(lags_at.map(|at| (at, Due::Straggler(id))));
+        // The time moves with every unit that is done, mostly to later: one look waits, and sees then.
+        if let Some(at) = lags_at.filter(|at| state.entry.looked_at.is_none_or(|waits| *at < waits)) {
+            state.entry.looked_at = Some(at);
+            self.timers.insert((at, Due::Straggler(id)));
         }
 
         let place = state.place(now);
@@ -252,6 +254,13 @@ impl State {
         }
         if std::mem::replace(&mut state.entry.is_done, is_done) != is_done {
             self.set_met(id, is_done);
+        }
+    }
+
+    /// Looks at a work for units that lag: the time has come that was waited for.
+    pub(super) fn look_for_stragglers(&mut self, id: WorkId) {
+        if let Some(state) = self.touch(id) {
+            state.entry.looked_at = None;
         }
     }
 

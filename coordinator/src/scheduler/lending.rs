@@ -174,14 +174,12 @@ mod tests {
     use std::sync::Arc;
 
     use lsa_common::id::{Digest, JobId};
-    use lsa_common::job::{Compare, SimilaritySettings, Trials};
-    use lsa_common::metric::{MetricName, MetricSpec};
-    use lsa_common::model::Pooling;
+    use lsa_common::job::Trials;
 
     use super::super::Settings;
     use super::super::event::{Event, JobSettings, Survey};
     use super::*;
-    use crate::plan::{Comparison, Plan, Planned, Side, What, Work};
+    use crate::plan::{Comparison, Plan, Planned, What, Work};
 
     fn job(number: usize) -> JobId {
         format!("job-{number}").parse().expect("a plain name")
@@ -197,26 +195,7 @@ mod tests {
 
     /// One comparison of four units that reads nothing.
     fn plan(number: usize) -> Plan {
-        let what = What::Compare(Comparison {
-            base_key: Digest::of(b"base"),
-            sides: vec![Side {
-                extraction: WorkId(Digest::of(b"rows")),
-                n_shards: 2,
-                layers: vec![0, 1],
-                hidden_size: 8,
-            }],
-            pooling: Pooling::Mean,
-            n_texts: 64,
-            settings: SimilaritySettings {
-                metrics: vec![MetricSpec::new(MetricName::Cka)],
-                sample_size: 10,
-                layer_metrics: Vec::new(),
-                trials: Trials::Fixed(8),
-                compare: Compare::Within,
-                calibrate: false,
-                seed: 1,
-            },
-        });
+        let what = What::Compare(Comparison::of_trials(Trials::Fixed(8)));
         let comparison = work(number);
         let work = Work { id: comparison, what, depends_on: Vec::new(), memory_bytes: 0, flop: 0 };
         Plan { works: vec![Arc::new(work)], experiments: vec![Planned { comparison, side: 0 }] }

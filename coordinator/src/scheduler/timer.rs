@@ -79,7 +79,8 @@ impl State {
                     state.wake(now, index);
                 }
             }
-            Due::Work(work) | Due::Straggler(work) => drop(self.touch(work)),
+            Due::Work(work) => drop(self.touch(work)),
+            Due::Straggler(work) => self.look_for_stragglers(work),
             Due::Experiment(job, number) => {
                 let experiment = self.jobs.get(&job).and_then(|job| job.experiments.get(number));
                 if let Some(comparison) = experiment.map(|experiment| experiment.planned.comparison) {

@@ -190,15 +190,13 @@ mod tests {
     use std::sync::Arc;
 
     use lsa_common::id::Digest;
-    use lsa_common::job::{Compare, SimilaritySettings, Trials};
-    use lsa_common::metric::{MetricName, MetricSpec};
-    use lsa_common::model::Pooling;
+    use lsa_common::job::Trials;
     use lsa_common::time::Millis;
 
     use super::super::Settings;
     use super::super::event::{Effect, Event, JobSettings, Survey};
     use super::*;
-    use crate::plan::{Comparison, Plan, Planned, Side, What, WorkId};
+    use crate::plan::{Comparison, Plan, Planned, What, WorkId};
 
     const GIB: u64 = 1 << 30;
 
@@ -208,26 +206,7 @@ mod tests {
 
     /// A job of one comparison that needs 16 GiB and reads nothing else.
     fn state() -> State {
-        let what = What::Compare(Comparison {
-            base_key: Digest::of(b"base"),
-            sides: vec![Side {
-                extraction: WorkId(Digest::of(b"rows")),
-                n_shards: 2,
-                layers: vec![0, 1],
-                hidden_size: 8,
-            }],
-            pooling: Pooling::Mean,
-            n_texts: 64,
-            settings: SimilaritySettings {
-                metrics: vec![MetricSpec::new(MetricName::Cka)],
-                sample_size: 10,
-                layer_metrics: Vec::new(),
-                trials: Trials::Fixed(1),
-                compare: Compare::Within,
-                calibrate: false,
-                seed: 1,
-            },
-        });
+        let what = What::Compare(Comparison::of_trials(Trials::Fixed(1)));
         let id = WorkId(Digest::of(b"work"));
         let work = Work { id, what, depends_on: Vec::new(), memory_bytes: 16 * GIB, flop: 0 };
         let plan =

@@ -118,7 +118,8 @@ impl State {
         true
     }
 
-    pub(super) fn is_draining(&self, id: &WorkerId) -> bool {
+    /// Whether a worker is lent nothing more.
+    pub fn is_draining(&self, id: &WorkerId) -> bool {
         self.workers.get(id).is_some_and(|worker| worker.draining)
     }
 

@@ -1,12 +1,11 @@
 use lsa_common::id::AttemptId;
-use lsa_common::job::{Compare, SimilaritySettings, Trials};
-use lsa_common::metric::{MetricName, MetricSpec, Number};
-use lsa_common::model::Pooling;
+use lsa_common::job::Trials;
+use lsa_common::metric::Number;
 use lsa_common::report::Outcome;
 
 use super::record::REMAKES_MAX;
 use super::*;
-use crate::plan::{Comparison, Side, WorkId};
+use crate::plan::{Comparison, WorkId};
 use crate::scheduler::event::Commit;
 
 /// Eight trials, two to a unit, of which the bucket holds the first three, the third one as generation 4.
@@ -16,26 +15,7 @@ fn opened() -> WorkState {
 
 /// A comparison of which the bucket holds some trials, each as some generation.
 fn opened_with(trials: Trials, there: &[(u32, u32)]) -> WorkState {
-    let what = What::Compare(Comparison {
-        base_key: Digest::of(b"base"),
-        sides: vec![Side {
-            extraction: WorkId(Digest::of(b"rows")),
-            n_shards: 2,
-            layers: vec![0, 1],
-            hidden_size: 8,
-        }],
-        pooling: Pooling::Mean,
-        n_texts: 64,
-        settings: SimilaritySettings {
-            metrics: vec![MetricSpec::new(MetricName::Cka)],
-            sample_size: 10,
-            layer_metrics: Vec::new(),
-            trials,
-            compare: Compare::Within,
-            calibrate: false,
-            seed: 1,
-        },
-    });
+    let what = What::Compare(Comparison::of_trials(trials));
     let id = WorkId(Digest::of(b"work"));
     let work = Work { id, what, depends_on: Vec::new(), memory_bytes: 0, flop: 0 };
     let mut state = WorkState::new(Arc::new(work));
