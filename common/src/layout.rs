@@ -168,6 +168,16 @@ pub fn run_profile(job: &JobId, run: u32, base_key: Digest) -> String {
     format!("{}/profiles/{base_key}.json", job_run(job, run))
 }
 
+/// The folder of the orders to pause a run or to go on with it.
+pub fn pause_orders(job: &JobId, run: u32) -> String {
+    format!("{}/pauses", job_run(job, run))
+}
+
+/// The `number`-th of those orders.
+pub fn pause_order(job: &JobId, run: u32, number: u32) -> String {
+    format!("{}/{number}.json", pause_orders(job, run))
+}
+
 /// Why an attempt failed.
 pub fn run_failure(job: &JobId, run: u32, unit: &UnitId, attempt: AttemptId) -> String {
     format!("{}/failures/{unit}/{attempt}.json", job_run(job, run))

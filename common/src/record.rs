@@ -122,6 +122,17 @@ pub struct ProfileBinding {
     pub coordinator: String,
 }
 
+/// That somebody wants a run to be paused, or to go on; the highest number of a run counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseOrder {
+    /// Paused, or to go on.
+    pub paused: bool,
+    /// The coordinator that was told.
+    pub coordinator: String,
+    /// When, by its clock: for people.
+    pub at: String,
+}
+
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureRecord {

@@ -121,9 +121,10 @@ async fn resume_unfinished(store: &Store, handle: &Handle) -> Result<(), LeadErr
             }
             Err(error) => return Err(error.into()),
         };
-        let Some(UnfinishedRun { job, run, spec }) = unfinished else { continue };
+        let Some(UnfinishedRun { job, run, spec, paused }) = unfinished else { continue };
         eprintln!("going on with job {job} (run {run})");
         match handle.resume(job.clone(), run, spec).await {
+            Ok(_) if paused => handle.take_order(&job, true).await,
             Ok(_) => {}
             Err(error @ SubmitError::Spec(_)) => {
                 eprintln!("cannot go on with job {job}: {}", chain(&error));

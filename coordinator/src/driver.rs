@@ -435,6 +435,7 @@ impl Driver {
             info: entry.info.clone(),
             doing: doing(worker),
             connected: entry.connected,
+            draining: self.state.is_draining(worker),
         };
         self.workers.iter().map(snapshot).collect()
     }

@@ -3,7 +3,7 @@
 use lsa_common::id::{Epoch, JobId};
 use lsa_common::job::JobSpec;
 use lsa_common::layout;
-use lsa_common::record::{FailureRecord, RunRequest, RunStatus};
+use lsa_common::record::{FailureRecord, PauseOrder, RunRequest, RunStatus};
 use lsa_common::store::{Store, StoreError};
 
 /// Why a job could not be read back.
@@ -36,6 +36,8 @@ pub struct UnfinishedRun {
     pub run: u32,
     /// What to do.
     pub spec: JobSpec,
+    /// Nothing more of it is to be lent for now.
+    pub paused: bool,
 }
 
 /// Every job in the bucket.
@@ -63,7 +65,26 @@ pub async fn unfinished(store: &Store, job: &JobId) -> Result<Option<UnfinishedR
         return Ok(None);
     }
     let spec = store.get_json(&layout::job_spec(job)).await?;
-    Ok(Some(UnfinishedRun { job: job.clone(), run, spec }))
+    let paused = match last_order(store, job, run).await? {
+        Some(number) => store.get_json::<PauseOrder>(&layout::pause_order(job, run, number)).await?.paused,
+        None => false,
+    };
+    Ok(Some(UnfinishedRun { job: job.clone(), run, spec, paused }))
+}
+
+/// Notes that a run is to be paused, or to go on, for whoever leads later.
+pub async fn order(store: &Store, job: &JobId, run: u32, order: &PauseOrder) -> Result<(), StoreError> {
+    let mut number = last_order(store, job, run).await?.map_or(0, |number| number + 1);
+    while !store.settle_json(&layout::pause_order(job, run, number), order).await?.is_mine {
+        number += 1;
+    }
+    Ok(())
+}
+
+async fn last_order(store: &Store, job: &JobId, run: u32) -> Result<Option<u32>, StoreError> {
+    let orders = store.list(&layout::pause_orders(job, run)).await?;
+    let number = |key: &str| layout::parse_generation(key.rsplit('/').next()?);
+    Ok(orders.iter().filter_map(|order| number(&order.key)).max())
 }
 
 /// The failures that a run has kept, oldest first, a line each.

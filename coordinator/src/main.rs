@@ -16,7 +16,7 @@ use lsa_common::store::Store;
 use lsa_common::telemetry::{self, TelemetryArgs};
 use lsa_common::wire::job::JobState;
 use lsa_coordinator::client::fetch::{self, FetchArgs};
-use lsa_coordinator::client::show::{self, ListArgs};
+use lsa_coordinator::client::show::{self, DrainArgs, ListArgs};
 use lsa_coordinator::client::submit::submit;
 use lsa_coordinator::client::{ClientError, CoordinatorArgs, JobArgs};
 use lsa_coordinator::config::{GridArgs, Machine, PlanArgs, RunArgs};
@@ -66,8 +66,14 @@ enum Command {
     Jobs(ListArgs),
     /// All workers
     Workers(ListArgs),
+    /// Lend nothing more of a job for now; what is under way is finished
+    Pause(JobArgs),
+    /// Go on with a job that was paused
+    Resume(JobArgs),
     /// End a job
     Cancel(JobArgs),
+    /// Have a worker finish its unit and leave
+    Drain(DrainArgs),
     /// What happened to a job
     Logs(JobArgs),
     /// Results of a finished job into a directory
@@ -202,7 +208,10 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
         Command::Watch(args) => Ok(state_code(show::watch(&args).await?.state())),
         Command::Jobs(args) => done(show::jobs(&args).await),
         Command::Workers(args) => done(show::workers(&args).await),
+        Command::Pause(args) => done(show::pause(&args, true).await),
+        Command::Resume(args) => done(show::pause(&args, false).await),
         Command::Cancel(args) => done(show::cancel(&args).await),
+        Command::Drain(args) => done(show::drain(&args).await),
         Command::Logs(args) => done(show::logs(&args).await),
         Command::Fetch(args) => {
             output::check_writable(&args.output_dir).map_err(usage)?;

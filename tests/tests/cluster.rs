@@ -223,6 +223,53 @@ fn a_standby_takes_a_job_over() {
 }
 
 #[test]
+fn jobs_are_paused_and_workers_drained() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let texts = dataset(folder.path(), "texts.txt", 11, 30_000);
+    let model = tiny_model();
+    let mut cluster = Cluster::start(folder.path(), LEASE_TTL_S);
+    cluster.start_standby();
+    let urls = cluster.urls();
+    for id in ["w1", "w2"] {
+        cluster.start_worker_with(id, &["--coordinator", &urls]);
+    }
+    cluster.until_connected(2);
+    let sample = ["--num-samples", "30000", "--sample-size", "200", "--trials", "2"];
+    let job = cluster.submit(&[&["--model", text(&model), "--dataset", &texts][..], &sample].concat());
+    let done = |cluster: &Cluster| cluster.ask(&["status", &job])["units_done"].as_u64().filter(|n| *n > 1);
+    until("some units", JOB_LIMIT, || done(&cluster));
+
+    assert_eq!(cluster.ask(&["pause", &job])["paused"], true);
+    until("what is under way to end", JOB_LIMIT, || {
+        let status = cluster.ask(&["status", &job]);
+        let waits = status["waiting"].as_str().is_some_and(|why| why.starts_with("it is paused"));
+        (waits && status["leases"] == serde_json::json!([])).then_some(())
+    });
+    let before = done(&cluster).expect("some were done");
+    // The order outlives who took it.
+    cluster.kill_coordinator();
+    cluster.until_taken_over();
+    cluster.until_connected(2);
+    let status = cluster.ask(&["status", &job]);
+    assert_eq!((&status["paused"], &status["state"]), (&true.into(), &"running".into()), "{status:#}");
+    assert_eq!(cluster.ask(&["jobs"])[0]["paused"], true);
+
+    let unknown = cluster.finish(&["drain", "w9"]);
+    assert_eq!(unknown.code(), Some(2));
+    assert!(unknown.stderr.contains("no worker \"w9\""), "{}", unknown.stderr);
+    assert_eq!(cluster.ask(&["drain", "w1"])["draining"], true);
+    assert_eq!(cluster.end_worker("w1", END_LIMIT).code(), Some(0));
+
+    assert_eq!(cluster.ask(&["resume", &job])["paused"], false);
+    let status = cluster.until_ended(&job, JOB_LIMIT);
+    assert_eq!(status["state"], "done", "{status:#}");
+    assert!(before < status["units_done"].as_u64().expect("a number"), "{before} of {status:#}");
+    let late = cluster.finish(&["pause", &job]);
+    assert_eq!(late.code(), Some(1));
+    assert!(late.stderr.contains("has ended"), "{}", late.stderr);
+}
+
+#[test]
 fn memory_of_a_worker_does_not_grow_with_the_texts() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let peak = |name: &str, n: usize| {

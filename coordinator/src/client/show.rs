@@ -1,4 +1,4 @@
-//! `status`, `watch`, `jobs`, `workers`, `cancel`, `logs`.
+//! `status`, `watch`, `jobs`, `workers`, `pause`, `resume`, `cancel`, `drain`, `logs`.
 
 use clap::Args;
 use lsa_common::wire::job as pb;
@@ -11,6 +11,19 @@ use crate::progress::{Progress, Sight};
 /// A listing.
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Which coordinator
+    #[command(flatten)]
+    pub coordinator: CoordinatorArgs,
+}
+
+/// A worker that is to leave.
+#[derive(Args, Clone, Debug)]
+pub struct DrainArgs {
+    /// The worker's id, as `workers` lists it
+    pub worker: String,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -104,7 +117,7 @@ pub async fn jobs(args: &ListArgs) -> Result<(), ClientError> {
         println!(
             "{:<ids$}  {:<9}  {:>3.0}%  {n_experiments} experiment{}",
             job.job_id,
-            state_name(job.state()),
+            shown_state(job),
             job.fraction * 100.0,
             if n_experiments == 1 { "" } else { "s" }
         );
@@ -121,7 +134,7 @@ pub async fn workers(args: &ListArgs) -> Result<(), ClientError> {
             json!({
                 "worker": worker.worker_id, "device": worker.device, "threads": worker.threads,
                 "memory_bytes": worker.memory_bytes, "numeric_profile": worker.numeric_profile,
-                "doing": worker.doing, "connected": worker.connected,
+                "doing": worker.doing, "connected": worker.connected, "draining": worker.draining,
             })
         };
         print_json(
@@ -144,7 +157,12 @@ pub async fn workers(args: &ListArgs) -> Result<(), ClientError> {
             (true, doing) => doing,
         };
         let gib = worker.memory_bytes as f64 / (1u64 << 30) as f64;
-        println!("{:<ids$}  {:<devices$}  {gib:>6.1} GiB  {doing}", worker.worker_id, device_name(worker));
+        let leaving = if worker.draining { " (draining)" } else { "" };
+        println!(
+            "{:<ids$}  {:<devices$}  {gib:>6.1} GiB  {doing}{leaving}",
+            worker.worker_id,
+            device_name(worker)
+        );
     }
     Ok(())
 }
@@ -152,6 +170,32 @@ pub async fn workers(args: &ListArgs) -> Result<(), ClientError> {
 /// The device without the reason for which it was chosen.
 fn device_name(worker: &pb::WorkerStatus) -> &str {
     worker.device.split(", chosen by ").next().unwrap_or_default()
+}
+
+/// Has nothing more of a job lent for now, or goes on with it.
+pub async fn pause(args: &JobArgs, paused: bool) -> Result<(), ClientError> {
+    let mut client = args.coordinator.connect().await?;
+    let answer = if paused { client.pause(request(args)).await } else { client.resume(request(args)).await };
+    let status = answer?.into_inner();
+    match args.json {
+        true => print_json(&status_json(&status)),
+        false => println!("{}: {}", status.job_id, shown_state(&status)),
+    }
+    Ok(())
+}
+
+/// Has a worker finish its unit and leave.
+pub async fn drain(args: &DrainArgs) -> Result<(), ClientError> {
+    let mut client = args.coordinator.connect().await?;
+    let worker = client.drain(pb::WorkerRequest { worker_id: args.worker.clone() }).await?.into_inner();
+    match (args.json, worker.doing.as_str()) {
+        (true, doing) => {
+            print_json(&json!({ "worker": worker.worker_id, "doing": doing, "draining": worker.draining }))
+        }
+        (false, "") => println!("{}: leaves", worker.worker_id),
+        (false, doing) => println!("{}: leaves after {doing}", worker.worker_id),
+    }
+    Ok(())
 }
 
 /// Ends a job.
@@ -186,6 +230,11 @@ pub async fn logs(args: &JobArgs) -> Result<(), ClientError> {
 
 fn request(args: &JobArgs) -> pb::JobRequest {
     pb::JobRequest { job_id: args.job.clone() }
+}
+
+/// What a person is told of a job: one that is paused does not run.
+fn shown_state(status: &pb::JobStatus) -> &'static str {
+    if status.paused { "paused" } else { state_name(status.state()) }
 }
 
 /// The state's name, as it is printed.
@@ -223,7 +272,7 @@ pub fn print_status(status: &pb::JobStatus, as_json: bool) {
         print_json(&status_json(status));
         return;
     }
-    println!("{} (run {}): {}", status.job_id, status.run, state_name(status.state()));
+    println!("{} (run {}): {}", status.job_id, status.run, shown_state(status));
     println!(
         "  {:.0}% · {} of {} units done, {} by this run · {:.1} s",
         status.fraction * 100.0,
@@ -263,6 +312,7 @@ pub fn status_json(status: &pb::JobStatus) -> Value {
         "job": status.job_id, "run": status.run, "name": status.name, "state": state_name(status.state()),
         "waiting": status.waiting, "units_total": status.units_total, "units_done": status.units_done,
         "units_run": status.units_run, "fraction": status.fraction, "elapsed_ms": status.elapsed_ms,
+        "paused": status.paused,
         "experiments": status.experiments.iter().map(experiment).collect::<Vec<_>>(),
         "leases": status.leases.iter().map(lease).collect::<Vec<_>>(),
     })

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use lsa_common::id::{JobId, WorkerId};
 use lsa_common::job::{JobSpec, SpecError};
 use lsa_common::layout;
-use lsa_common::record::RunRequest;
+use lsa_common::record::{PauseOrder, RunRequest};
 use lsa_common::store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Accepted, Driver, Message, WorkerInfo};
 use crate::identity::{Identity, now_rfc3339};
+use crate::journal;
 use crate::output::Output;
 use crate::scheduler::event::{Event, MergeKeys};
 use crate::scheduler::view::JobView;
@@ -72,6 +73,8 @@ pub struct WorkerSnapshot {
     pub doing: String,
     /// Whether its stream is up.
     pub connected: bool,
+    /// Whether it is lent nothing more.
+    pub draining: bool,
 }
 
 impl Handle {
@@ -153,6 +156,25 @@ impl Handle {
     /// Ends a job.
     pub async fn cancel(&self, job: &JobId) {
         self.event(Event::JobCancelled { job: job.clone() }).await;
+    }
+
+    /// Has nothing more of a run lent, or goes on with it; whoever leads later does the same.
+    pub async fn pause(&self, job: &JobId, run: u32, paused: bool) -> Result<(), StoreError> {
+        let order = PauseOrder { paused, coordinator: self.identity.coordinator.clone(), at: now_rfc3339() };
+        journal::order(&self.store, job, run, &order).await?;
+        self.take_order(job, paused).await;
+        Ok(())
+    }
+
+    /// Does what an order says that stands in the bucket.
+    pub async fn take_order(&self, job: &JobId, paused: bool) {
+        let job = job.clone();
+        self.event(if paused { Event::JobPaused { job } } else { Event::JobResumed { job } }).await;
+    }
+
+    /// Has a worker finish its unit and leave.
+    pub async fn drain(&self, worker: &WorkerId) {
+        self.event(Event::DrainRequested { worker: worker.clone() }).await;
     }
 
     /// Tells the scheduler something.

@@ -1,4 +1,4 @@
-//! What clients ask: submit, look, cancel, fetch.
+//! What clients ask: submit, look, pause, cancel, drain, fetch.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::chain;
-use crate::driver::handle::{JobSnapshot, OutputFor, SubmitError};
+use crate::driver::handle::{JobSnapshot, OutputFor, SubmitError, WorkerSnapshot};
 use crate::embeddings::EmbeddingsError;
 use crate::journal::{self, EndedJob, JournalError};
 use crate::results::{Results, ResultsError};
@@ -251,15 +251,7 @@ impl Jobs for JobsService {
         &self,
         _: Request<pb::ListWorkersRequest>,
     ) -> Result<Response<pb::WorkerList>, Status> {
-        let workers = self.seat.handle()?.workers().await.into_iter().map(|worker| pb::WorkerStatus {
-            worker_id: worker.worker.to_string(),
-            device: worker.info.device,
-            threads: worker.info.threads,
-            memory_bytes: worker.info.memory_bytes,
-            numeric_profile: worker.info.numeric_profile,
-            doing: worker.doing,
-            connected: worker.connected,
-        });
+        let workers = self.seat.handle()?.workers().await.into_iter().map(worker_to_pb);
         let epoch = self.seat.handle()?.identity().epoch.0;
         Ok(Response::new(pb::WorkerList { workers: workers.collect(), epoch }))
     }
@@ -273,6 +265,27 @@ impl Jobs for JobsService {
             }
             Known::Ended(ended) => Ok(Response::new(ended_to_pb(&ended))),
         }
+    }
+
+    async fn pause(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::JobStatus>, Status> {
+        self.order(request, true).await
+    }
+
+    async fn resume(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::JobStatus>, Status> {
+        self.order(request, false).await
+    }
+
+    async fn drain(&self, request: Request<pb::WorkerRequest>) -> Result<Response<pb::WorkerStatus>, Status> {
+        let handle = self.seat.leading()?;
+        let id = request.into_inner().worker_id;
+        let known =
+            |workers: Vec<WorkerSnapshot>| workers.into_iter().find(|worker| worker.worker.as_str() == id);
+        let not_found =
+            || Status::not_found(format!("there is no worker {id:?}; `lsa-coordinator workers` lists them"));
+        let worker = known(handle.workers().await).ok_or_else(not_found)?;
+        handle.drain(&worker.worker).await;
+        let worker = known(handle.workers().await).ok_or_else(not_found)?;
+        Ok(Response::new(worker_to_pb(worker)))
     }
 
     async fn logs(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::LogLines>, Status> {
@@ -311,6 +324,28 @@ impl Jobs for JobsService {
 }
 
 impl JobsService {
+    /// Pauses a job or goes on with it.
+    async fn order(
+        &self,
+        request: Request<pb::JobRequest>,
+        paused: bool,
+    ) -> Result<Response<pb::JobStatus>, Status> {
+        let handle = self.seat.leading()?;
+        match self.known(request).await? {
+            Known::Live(snapshot) if snapshot.view.state == RunState::Running => {
+                handle.pause(&snapshot.job, snapshot.run, paused).await.map_err(|e| store_status(&e))?;
+                let snapshot = handle.job(&snapshot.job).await.unwrap_or(*snapshot);
+                Ok(Response::new(live_to_pb(&snapshot)))
+            }
+            known => {
+                let job = known.status().job_id;
+                Err(Status::failed_precondition(format!(
+                    "job {job} has ended; submit it again to run it again"
+                )))
+            }
+        }
+    }
+
     async fn results(&self, known: Known) -> Result<Arc<Results>, Status> {
         let (job, run, spec, over) = match known {
             Known::Live(snapshot) => {
@@ -331,6 +366,19 @@ impl JobsService {
         let results = Arc::new(results.map_err(|e| Status::unavailable(chain(&e)))?);
         *listed = Some((job, run, results.clone()));
         Ok(results)
+    }
+}
+
+fn worker_to_pb(worker: WorkerSnapshot) -> pb::WorkerStatus {
+    pb::WorkerStatus {
+        worker_id: worker.worker.to_string(),
+        device: worker.info.device,
+        threads: worker.info.threads,
+        memory_bytes: worker.info.memory_bytes,
+        numeric_profile: worker.info.numeric_profile,
+        doing: worker.doing,
+        connected: worker.connected,
+        draining: worker.draining,
     }
 }
 
@@ -405,6 +453,7 @@ fn live_to_pb(snapshot: &JobSnapshot) -> pb::JobStatus {
             })
             .collect(),
         elapsed_ms: snapshot.elapsed_ms,
+        paused: snapshot.view.paused,
     }
 }
 
@@ -428,5 +477,6 @@ fn ended_to_pb(ended: &EndedJob) -> pb::JobStatus {
         experiments: status.experiments.iter().map(experiment).collect(),
         leases: Vec::new(),
         elapsed_ms: status.elapsed_ms,
+        paused: false,
     }
 }

@@ -179,3 +179,35 @@ fn to_worker_pb(message: ToWorker, epoch: u64) -> pb::ToWorker {
     };
     pb::ToWorker { message: Some(message) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn register(protocol_version: u32, epoch_seen: u64) -> pb::Register {
+        pb::Register {
+            protocol_version,
+            worker_id: "w1".to_owned(),
+            software_version: "9.8.7".to_owned(),
+            numeric_profile: "cpu".to_owned(),
+            epoch_seen,
+            ..pb::Register::default()
+        }
+    }
+
+    #[test]
+    fn a_worker_of_another_protocol_is_refused_by_both_versions() {
+        let refused = register_from_pb(register(PROTOCOL_VERSION + 1, 0), 1).err().expect("another protocol");
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        for word in ["9.8.7", &(PROTOCOL_VERSION + 1).to_string(), env!("CARGO_PKG_VERSION")] {
+            assert!(refused.message().contains(word), "{word} in {}", refused.message());
+        }
+    }
+
+    #[test]
+    fn a_leader_of_an_older_epoch_sends_workers_elsewhere() {
+        assert!(register_from_pb(register(PROTOCOL_VERSION, 3), 3).is_ok());
+        let refused = register_from_pb(register(PROTOCOL_VERSION, 4), 3).err().expect("a stale leader");
+        assert_eq!(refused.code(), tonic::Code::Unavailable, "the worker looks for the one that leads");
+    }
+}

@@ -22,7 +22,7 @@ const THROUGHPUT_OBJECTS: usize = 16;
 const THROUGHPUT_BYTES: usize = 8 << 20;
 /// Two parts and a half.
 const MULTIPART_BYTES: usize = 20 << 20;
-/// Ages of objects decide what `gc` may remove, hours after they were written.
+/// Ages of objects decide which of them `--store-limit` removes first.
 const SKEW_MAX_S: i64 = 60;
 /// Below this a shard would not find room.
 const FREE_MIN_BYTES: u64 = 10 << 30;
@@ -202,7 +202,7 @@ impl<'a> Bench<'a> {
             true => (Verdict::Ok, format!("{skew_s} s from this machine's")),
             false => {
                 let detail = format!(
-                    "{skew_s} s from this machine's; gc goes by the store's clock: set one of the two right"
+                    "{skew_s} s from this machine's; eviction goes by the store's clock: set one of the two right"
                 );
                 (Verdict::Warning, detail)
             }
