@@ -104,9 +104,17 @@ pub fn texts_commit(texts_key: Digest, generation: u32) -> String {
     format!("{}/{generation}.json", texts_commits(texts_key))
 }
 
+/// The folder of all embeddings.
+pub const EMBEDDINGS: &str = "embeddings";
+
+/// Everything of one extraction.
+pub fn extraction(extraction_key: Digest) -> String {
+    format!("{EMBEDDINGS}/{extraction_key}")
+}
+
 /// Everything of one extraction and pooling.
 pub fn embeddings(extraction_key: Digest, pooling: Pooling) -> String {
-    format!("embeddings/{extraction_key}/{pooling}")
+    format!("{}/{pooling}", extraction(extraction_key))
 }
 
 /// The rows of one shard at one layer.
@@ -130,10 +138,24 @@ pub fn embeddings_commit(extraction_key: Digest, pooling: Pooling, shard: u32, g
     format!("{}/{shard}.{generation}.json", embeddings_commits(extraction_key, pooling))
 }
 
+/// The `number`-th segment with the records of shards `first` to `last`; the highest number counts.
+pub fn embeddings_segment(
+    extraction_key: Digest,
+    pooling: Pooling,
+    first: u32,
+    last: u32,
+    number: u32,
+) -> String {
+    format!("{}/seg_{first}-{last}.{number}.json", embeddings_commits(extraction_key, pooling))
+}
+
 /// The folder of the trials of one comparison.
 pub fn trials(comparison_key: Digest) -> String {
-    format!("trials/{comparison_key}")
+    format!("{TRIALS}/{comparison_key}")
 }
+
+/// The folder of all trials.
+pub const TRIALS: &str = "trials";
 
 /// A trial's matrices and record, generation `generation`.
 pub fn trial(comparison_key: Digest, trial: u32, generation: u32) -> String {
@@ -142,6 +164,11 @@ pub fn trial(comparison_key: Digest, trial: u32, generation: u32) -> String {
 
 /// The folder of all jobs.
 pub const JOBS: &str = "jobs";
+
+/// Everything of a job.
+pub fn job(job: &JobId) -> String {
+    format!("{JOBS}/{job}")
+}
 
 /// The resolved spec of a job.
 pub fn job_spec(job: &JobId) -> String {
@@ -220,6 +247,13 @@ pub fn parse_record_name(name: &str) -> Option<(u32, u32)> {
     Some((index, generation))
 }
 
+/// First shard, last shard and number of a segment's file name, `seg_<first>-<last>.<number>.json`.
+pub fn parse_segment_name(name: &str) -> Option<(u32, u32, u32)> {
+    let (shards, number) = name.strip_prefix("seg_")?.strip_suffix(".json")?.split_once('.')?;
+    let (first, last) = shards.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?, number.parse().ok()?))
+}
+
 /// The highest generation of each number among the object keys of records; other keys are passed over.
 pub fn newest_records<'a>(keys: impl Iterator<Item = &'a str>) -> BTreeMap<u32, u32> {
     let mut newest = BTreeMap::new();
@@ -284,6 +318,11 @@ mod tests {
         let key = Digest::of(b"k");
         let commit = embeddings_commit(key, Pooling::LastToken, 12, 3);
         assert_eq!(parse_record_name(commit.rsplit('/').next().unwrap_or("")), Some((12, 3)));
+        let segment = embeddings_segment(key, Pooling::Mean, 256, 511, 3);
+        assert_eq!(parse_segment_name(segment.rsplit('/').next().unwrap_or("")), Some((256, 511, 3)));
+        for bad in ["seg_1.0.json", "seg_0-9.json", "0-9.1.json", "seg_0-9.1.json#2", "12.3.json"] {
+            assert_eq!(parse_segment_name(bad), None, "{bad}");
+        }
         let object = trial(key, 4, 0);
         assert_eq!(parse_record_name(object.rsplit('/').next().unwrap_or("")), Some((4, 0)));
         assert_eq!(parse_generation("7.json"), Some(7));

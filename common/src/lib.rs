@@ -27,6 +27,7 @@ pub mod reach;
 pub mod record;
 pub mod report;
 pub mod seed;
+pub mod shard_records;
 pub mod store;
 pub mod suggest;
 pub mod telemetry;

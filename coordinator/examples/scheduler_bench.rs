@@ -193,6 +193,7 @@ impl Bench {
             Effect::Stop { .. }
             | Effect::Drain { .. }
             | Effect::Acknowledge { .. }
+            | Effect::RollUp(_)
             | Effect::RecordFailure(_) => {}
         }
     }

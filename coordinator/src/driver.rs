@@ -332,6 +332,7 @@ impl Driver {
                 self.spawn(effects::survey(self.context(), work, number, runs, numeric_profile, rows_keys));
             }
             Effect::Commit(commit) => self.spawn(effects::commit(self.context(), commit)),
+            Effect::RollUp(block) => self.spawn(effects::roll_up(self.context(), block)),
             Effect::RecordFailure(failed) => {
                 for job in &failed.jobs {
                     let line = format!(

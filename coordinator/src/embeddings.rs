@@ -10,11 +10,11 @@ use lsa_common::id::Digest;
 use lsa_common::job::Experiment;
 use lsa_common::model::Pooling;
 use lsa_common::record::{ShardLayer, ShardRecord, StoredObject};
+use lsa_common::shard_records;
 use lsa_common::store::{Store, StoreError};
 use tokio::sync::Mutex;
 
 use crate::export::torch::{TensorWriter, embedding_path};
-use crate::survey;
 
 /// Why embeddings cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ impl Embeddings {
             batch_size: experiment.extraction.batch_size,
             n_texts,
             shard_rows: experiment.extraction.shard_rows,
-            shards: survey::shard_records(store, extraction_key, pooling).await?,
+            shards: read_records(store, extraction_key, pooling).await?,
             last: Mutex::new(None),
         })
     }
@@ -148,6 +148,18 @@ impl Embeddings {
         *last = Some((object.key.clone(), bytes.clone()));
         Ok(bytes)
     }
+}
+
+async fn read_records(
+    store: &Store,
+    key: Digest,
+    pooling: Pooling,
+) -> Result<BTreeMap<u32, ShardRecord>, EmbeddingsError> {
+    let read = shard_records::read(store, key, pooling).await?;
+    let sound = |(shard, record): (u32, Option<ShardRecord>)| {
+        Ok((shard, record.ok_or_else(|| damaged(shard, "its record is damaged".to_owned()))?))
+    };
+    read.into_iter().map(sound).collect()
 }
 
 fn damaged(shard: u32, fault: String) -> EmbeddingsError {

@@ -62,7 +62,7 @@ pub async fn load(
     let n_texts = spec.texts[experiment.texts].n_texts;
     let mut trials = read_trials(store, keys).await?;
     let mut matrices: Vec<TrialMatrices> = trials.iter().map(|(matrices, _)| matrices.clone()).collect();
-    let shards = survey::shard_records(store, keys.extraction_key, experiment.pooling).await?;
+    let shards = survey::sound_shard_records(store, keys.extraction_key, experiment.pooling).await?;
     let settings = &experiment.similarity;
     let draws = Draws::of(settings.sample_size, n_texts.saturating_sub(n_left_out(&shards)));
     let (n_trials, too_wide) = match merge::look(&matrices, settings.trials, draws)? {

@@ -3,27 +3,24 @@
 //! Listings tell which records there are and whether the objects that they name exist with the right size. Digests
 //! are checked by whoever reads an object; damage found then makes the item work to do again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use futures::{StreamExt, TryStreamExt, stream};
 use lsa_common::id::{Digest, JobId};
 use lsa_common::key::{comparison_key, extraction_key};
 use lsa_common::layout;
 use lsa_common::model::{PinnedModel, Pooling};
 use lsa_common::record::{ProfileBinding, ShardRecord, StoredObject, TextsRecord};
+use lsa_common::shard_records::{self, Listing, Newest, loose_blocks};
 use lsa_common::store::{Listed, Store, StoreError};
 
 use crate::identity::Identity;
 use crate::plan::{Comparison, Extraction, What, Work};
-use crate::scheduler::event::{Found, Item, Survey};
-
-/// Records read at once.
-const READS_AT_ONCE: usize = 16;
+use crate::scheduler::event::{Block, Found, Item, Survey};
 
 /// Binds the work to a profile (an earlier binding wins) and lists what is there of it.
 ///
 /// `runs` are the runs that want the work; `rows_keys` are those of the extractions that a comparison reads,
-/// in its order.
+/// in its order. Also tells which blocks of shard records are worth rolling up.
 pub async fn survey(
     store: &Store,
     identity: &Identity,
@@ -31,7 +28,7 @@ pub async fn survey(
     runs: &[(JobId, u32)],
     numeric_profile: &str,
     rows_keys: &[Digest],
-) -> Result<Survey, StoreError> {
+) -> Result<(Survey, Vec<Block>), StoreError> {
     let (numeric_profile, key) = match &work.what {
         What::Prepare { texts_key, .. } => (String::new(), Some(*texts_key)),
         What::Mirror { files_key, .. } => (String::new(), Some(*files_key)),
@@ -46,19 +43,29 @@ pub async fn survey(
             (profile, Some(key))
         }
     };
-    Ok(Survey { numeric_profile, ..look(store, work, key).await? })
+    let (found, blocks) = find(store, work, key).await?;
+    Ok((Survey { numeric_profile, key, found }, blocks))
 }
 
 /// Lists what is there of a work under `key`; binds nothing.
 pub async fn look(store: &Store, work: &Work, key: Option<Digest>) -> Result<Survey, StoreError> {
+    let (found, _) = find(store, work, key).await?;
+    Ok(Survey { numeric_profile: String::new(), key, found })
+}
+
+async fn find(
+    store: &Store,
+    work: &Work,
+    key: Option<Digest>,
+) -> Result<(FoundItems, Vec<Block>), StoreError> {
     let found = match (&work.what, key) {
         (What::Prepare { .. }, Some(key)) => texts(store, key).await?,
         (What::Mirror { model, .. }, Some(_)) => files(store, model).await?,
-        (What::Extract(extraction), Some(key)) => shards(store, key, extraction).await?,
+        (What::Extract(extraction), Some(key)) => return shards(store, key, extraction).await,
         (What::Compare(comparison), Some(key)) => trials(store, key, comparison).await?,
         (_, None) => BTreeMap::new(),
     };
-    Ok(Survey { numeric_profile: String::new(), key, found })
+    Ok((found, Vec::new()))
 }
 
 /// The profile to which each of the runs binds the base key: the first one that any of them was bound to.
@@ -105,38 +112,29 @@ async fn files(store: &Store, model: &PinnedModel) -> Result<FoundItems, StoreEr
     Ok(BTreeMap::from([((0, Item::Files), Found { generation: 0, intact: true })]))
 }
 
-async fn shards(store: &Store, key: Digest, extraction: &Extraction) -> Result<FoundItems, StoreError> {
+async fn shards(
+    store: &Store,
+    key: Digest,
+    extraction: &Extraction,
+) -> Result<(FoundItems, Vec<Block>), StoreError> {
     let mut found = BTreeMap::new();
+    let mut blocks = Vec::new();
     for pooling in &extraction.poolings {
         let listed = store.list(&layout::embeddings(key, *pooling)).await?;
-        let sizes: BTreeMap<&str, u64> =
+        let sizes: HashMap<&str, u64> =
             listed.iter().map(|object| (object.key.as_str(), object.size)).collect();
-        let commits = layout::embeddings_commits(key, *pooling);
-        let records = listed.iter().map(|object| object.key.as_str()).filter(|key| key.starts_with(&commits));
-        let newest = layout::newest_records(records);
-        let looked: Vec<_> = stream::iter(newest)
-            .map(|(shard, generation)| shard_found(store, &sizes, key, *pooling, shard, generation))
-            .buffer_unordered(READS_AT_ONCE)
-            .try_collect()
-            .await?;
-        found.extend(looked.into_iter().map(|(shard, state)| ((shard, Item::Rows(*pooling)), state)));
+        let is_there = |object: &StoredObject| sizes.get(object.key.as_str()) == Some(&object.size);
+        let intact = |record: &ShardRecord| record.layers.iter().all(|layer| is_there(&layer.object));
+        let listing = Listing::of(listed.iter().map(|object| object.key.as_str()));
+        let newest = listing.read(store, key, *pooling, intact).await?;
+        let block = |generations| Block { extraction_key: key, pooling: *pooling, generations };
+        blocks.extend(loose_blocks(&newest, extraction.n_shards()).into_iter().map(block));
+        for (shard, Newest { generation, kept, .. }) in newest {
+            let state = Found { generation, intact: kept == Some(true) };
+            found.insert((shard, Item::Rows(*pooling)), state);
+        }
     }
-    Ok(found)
-}
-
-async fn shard_found(
-    store: &Store,
-    sizes: &BTreeMap<&str, u64>,
-    key: Digest,
-    pooling: Pooling,
-    shard: u32,
-    generation: u32,
-) -> Result<(u32, Found), StoreError> {
-    let record: Option<ShardRecord> =
-        readable(store, &layout::embeddings_commit(key, pooling, shard, generation)).await?;
-    let is_there = |object: &StoredObject| sizes.get(object.key.as_str()) == Some(&object.size);
-    let intact = record.is_some_and(|record| record.layers.iter().all(|layer| is_there(&layer.object)));
-    Ok((shard, Found { generation, intact }))
+    Ok((found, blocks))
 }
 
 async fn trials(store: &Store, key: Digest, comparison: &Comparison) -> Result<FoundItems, StoreError> {
@@ -164,19 +162,18 @@ pub async fn trial_generations(store: &Store, key: Digest) -> Result<BTreeMap<u3
 }
 
 /// The newest shard records of one extraction and pooling, by shard.
-pub async fn shard_records(
+pub async fn sound_shard_records(
     store: &Store,
     key: Digest,
     pooling: Pooling,
 ) -> Result<BTreeMap<u32, ShardRecord>, StoreError> {
-    let listed = store.list(&layout::embeddings_commits(key, pooling)).await?;
-    let newest = layout::newest_records(listed.iter().map(|object| object.key.as_str()));
-    stream::iter(newest)
-        .map(|(shard, generation)| async move {
-            let record = store.get_json(&layout::embeddings_commit(key, pooling, shard, generation)).await?;
-            Ok((shard, record))
-        })
-        .buffered(READS_AT_ONCE)
-        .try_collect()
-        .await
+    let read = shard_records::read(store, key, pooling).await?;
+    let sound = |(shard, record): (u32, Option<ShardRecord>)| match record {
+        Some(record) => Ok((shard, record)),
+        None => {
+            let fault = format!("the record of shard {shard} is none");
+            Err(StoreError::Damaged { key: layout::embeddings_commits(key, pooling), fault })
+        }
+    };
+    read.into_iter().map(sound).collect()
 }

@@ -12,7 +12,8 @@ pub fn shard_records(store: &Path) -> BTreeMap<(String, u32, u32), ShardRecord> 
     for extraction in folders(&store.join("embeddings")) {
         for pooling in folders(&extraction) {
             let name = pooling.file_name().expect("a listed folder").to_string_lossy().into_owned();
-            for path in files(&pooling.join("commits")) {
+            let commits = files(&pooling.join("commits")).into_iter();
+            for path in commits.filter(|path| !self::name(path).starts_with("seg_")) {
                 let (shard, generation) = numbers(&path);
                 let json = fs::read(&path).expect("a record");
                 let record = serde_json::from_slice(&json).expect("records are whole from the start");
@@ -22,6 +23,15 @@ pub fn shard_records(store: &Path) -> BTreeMap<(String, u32, u32), ShardRecord> 
         }
     }
     records
+}
+
+/// The names of the segments of a bucket with one extraction, sorted.
+pub fn segments(store: &Path) -> Vec<String> {
+    let commits = folders(&store.join("embeddings")).into_iter().flat_map(|extraction| folders(&extraction));
+    let names = commits.flat_map(|pooling| files(&pooling.join("commits"))).map(|path| name(&path));
+    let mut segments: Vec<String> = names.filter(|name| name.starts_with("seg_")).collect();
+    segments.sort();
+    segments
 }
 
 /// The objects of trials: (comparison, trial, generation) → path.
@@ -46,8 +56,12 @@ pub fn flip_last_byte(object: &Path) {
 
 /// `<index>.<generation>.…`
 fn numbers(path: &Path) -> (u32, u32) {
-    let name = path.file_name().expect("a listed file").to_string_lossy().into_owned();
+    let name = name(path);
     lsa_common::layout::parse_record_name(&name).unwrap_or_else(|| panic!("{name} is no record"))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().expect("a listed file").to_string_lossy().into_owned()
 }
 
 fn folders(folder: &Path) -> Vec<PathBuf> {

@@ -657,6 +657,9 @@ impl World {
             }
             Effect::Drain { worker } => self.say(&worker, Heard::Drain),
             Effect::RecordFailure(_) => {}
+            Effect::RollUp(block) => {
+                unreachable!("{} shards are too few for a block", block.generations.len())
+            }
             Effect::Merge { job, experiment, keys } => {
                 let run = self.jobs.iter().find(|it| it.id == job).expect("it was accepted").run;
                 self.schedule(at, Happening::Merge { epoch, job, run, experiment, keys });

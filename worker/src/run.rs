@@ -314,7 +314,7 @@ impl Runner {
         let n_layers = unit.n_layers() as u64;
         progress.begin(n_layers * unit.trials.len() as u64);
         let of_side = |side| {
-            let records = stored::shard_records(&self.store, side, unit.pooling, unit.n_texts);
+            let records = stored::records_of_side(&self.store, side, unit.pooling, unit.n_texts);
             self.runtime.block_on(records)
         };
         let records: Vec<_> = unit.sides.iter().map(of_side).collect::<Result<_, _>>()?;

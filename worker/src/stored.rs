@@ -9,6 +9,7 @@ use lsa_common::layout;
 use lsa_common::model::Pooling;
 use lsa_common::record::{ShardRecord, TextsRecord};
 use lsa_common::report::Damaged;
+use lsa_common::shard_records;
 use lsa_common::store::{Store, StoreError};
 use lsa_common::texts::{PART_ROWS_MAX, decode_part};
 use lsa_common::unit::CompareSide;
@@ -89,25 +90,18 @@ pub fn shard_damaged(side: &CompareSide, pooling: Pooling, shard: u32, fault: St
 }
 
 /// The newest record of every shard of a side, in order; there have to be `n_texts` rows.
-pub async fn shard_records(
+pub async fn records_of_side(
     store: &Store,
     side: &CompareSide,
     pooling: Pooling,
     n_texts: u32,
 ) -> Result<Vec<ShardRecord>, StoredError> {
-    let listed = store.list(&layout::embeddings_commits(side.extraction_key, pooling)).await?;
+    let mut newest = shard_records::read(store, side.extraction_key, pooling).await?;
     let damaged = |shard: u32, fault: String| shard_damaged(side, pooling, shard, fault);
-    let newest = layout::newest_records(listed.iter().map(|object| object.key.as_str()));
     let mut records = Vec::with_capacity(side.n_shards as usize);
     for shard in 0..side.n_shards {
-        let generation = newest.get(&shard).copied();
-        let generation = generation.ok_or_else(|| damaged(shard, "there is no record".to_owned()))?;
-        let key = layout::embeddings_commit(side.extraction_key, pooling, shard, generation);
-        let record: ShardRecord = match store.get_json(&key).await {
-            Err(StoreError::Damaged { fault, .. }) => return Err(damaged(shard, fault)),
-            record => record?,
-        };
-        records.push(record);
+        let record = newest.remove(&shard).ok_or_else(|| damaged(shard, "there is no record".to_owned()))?;
+        records.push(record.ok_or_else(|| damaged(shard, "its record is damaged".to_owned()))?);
     }
     let n_rows: u64 = records.iter().map(|record| u64::from(record.n_rows)).sum();
     if n_rows != u64::from(n_texts) {

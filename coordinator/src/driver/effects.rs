@@ -8,6 +8,7 @@ use lsa_common::job::JobSpec;
 use lsa_common::layout;
 use lsa_common::record::{ExperimentEnd, FailureRecord, RunState, RunStatus};
 use lsa_common::report::Damaged;
+use lsa_common::shard_records;
 use lsa_common::store::{Store, StoreError};
 use tokio::sync::mpsc;
 
@@ -25,7 +26,7 @@ use crate::output::{Output, OutputError};
 use crate::plan::Work;
 use crate::result::{self, ResultError};
 use crate::scheduler::ExperimentStatus;
-use crate::scheduler::event::{Commit, Event, FailedAttempt, MergeEnd, MergeKeys};
+use crate::scheduler::event::{Block, Commit, Event, FailedAttempt, MergeEnd, MergeKeys};
 use crate::scheduler::view::JobView;
 use crate::survey as bucket;
 
@@ -61,21 +62,42 @@ pub(crate) async fn survey(
     }
     let surveyed =
         bucket::survey(&context.store, &context.identity, &work, &runs, &numeric_profile, &rows_keys).await;
-    let event = match surveyed {
-        Ok(survey) => Event::Surveyed { work: work.id, number, survey },
+    match surveyed {
+        Ok((survey, blocks)) => {
+            context.tell(Message::Event(Event::Surveyed { work: work.id, number, survey })).await;
+            for block in blocks {
+                roll_up_block(&context, &block).await;
+            }
+        }
         Err(error) => {
             let message = chain(&error);
             tracing::warn!("cannot look through the bucket: {message}");
-            Event::SurveyFailed { work: work.id, number, message }
+            context.tell(Message::Event(Event::SurveyFailed { work: work.id, number, message })).await;
         }
-    };
-    context.tell(Message::Event(event)).await;
+    }
 }
 
 pub(crate) async fn commit(context: Context, commit: Arc<Commit>) {
     let end = commit_report(&context.store, &context.identity, &commit).await;
     let (unit, attempt) = (commit.report.unit.clone(), commit.report.attempt);
     context.tell(Message::Event(Event::Committed { unit, attempt, end })).await;
+}
+
+pub(crate) async fn roll_up(context: Context, block: Block) {
+    roll_up_block(&context, &block).await;
+}
+
+/// Nobody waits for it: what is not rolled up is read one by one, and rolled up at the next survey.
+async fn roll_up_block(context: &Context, block: &Block) {
+    let Context { store, identity, .. } = context;
+    if !identity.leads() {
+        return;
+    }
+    let Block { extraction_key, pooling, generations } = block;
+    let writer = (identity.coordinator.as_str(), identity.epoch);
+    if let Err(error) = shard_records::roll_up(store, writer, *extraction_key, *pooling, generations).await {
+        tracing::warn!("cannot roll up records of {extraction_key}: {}", chain(&error));
+    }
 }
 
 pub(crate) async fn record_failure(context: Context, runs: Vec<(JobId, u32)>, failed: Box<FailedAttempt>) {

@@ -7,6 +7,7 @@ use lsa_common::id::{AttemptId, Digest, JobId, UnitId, WorkerId};
 use lsa_common::model::Pooling;
 use lsa_common::record::RunState;
 use lsa_common::report::{Damaged, Outcome};
+use lsa_common::shard_records::Generations;
 use lsa_common::unit::Unit;
 
 use crate::plan::{Plan, Work, WorkId};
@@ -297,6 +298,8 @@ pub enum Effect {
     },
     /// Check what an attempt has written and record it.
     Commit(Arc<Commit>),
+    /// Roll up the records of a block of shards, so that nobody has to read them one by one.
+    RollUp(Block),
     /// Tell a worker that its report has been dealt with.
     Acknowledge {
         /// Whom.
@@ -339,6 +342,17 @@ pub struct Commit {
     pub numeric_profile: String,
     /// What the worker says.
     pub report: Reported,
+}
+
+/// Neighbouring shards of an extraction, every one of which has a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Of which extraction.
+    pub extraction_key: Digest,
+    /// The records of which pooling.
+    pub pooling: Pooling,
+    /// The newest record of each shard.
+    pub generations: Generations,
 }
 
 /// An attempt that failed.

@@ -181,8 +181,10 @@ impl State {
                 state.count_pace(ran_ms);
             }
             let pointless = state.done(index, attempt);
+            let blocks = state.whole_blocks(index);
             let stop = |Lease { worker, attempt, .. }| Effect::Stop { worker, unit: unit.clone(), attempt };
             self.effects.extend(pointless.into_iter().map(stop));
+            self.effects.extend(blocks.into_iter().map(Effect::RollUp));
             self.count_success(&worker);
         }
         self.effects.push(Effect::Acknowledge { worker: worker.clone(), unit: unit.clone(), attempt });

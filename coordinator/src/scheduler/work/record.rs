@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use lsa_common::id::{AttemptId, WorkerId};
+use lsa_common::model::Pooling;
+use lsa_common::shard_records::block_of;
 use lsa_common::time::Millis;
 
 use super::{Committing, Lease, Recorded, Remade, Unit, UnitStatus, WorkState, WorkStatus};
-use crate::scheduler::event::{Commit, Item, Reported};
+use crate::plan::What;
+use crate::scheduler::event::{Block, Commit, Item, Reported};
 
 /// Reports on one unit that may wait for another one's commit, or for the unit to be known; more are not kept.
 const WAITING_REPORTS_MAX: usize = 4;
@@ -159,6 +162,25 @@ impl WorkState {
             UnitStatus::Leased(leases) => leases,
             UnitStatus::Ready | UnitStatus::Committing(_) | UnitStatus::Done => Vec::new(),
         }
+    }
+
+    /// The blocks around the shard of unit `index` whose last missing record has just been written, one per pooling.
+    pub fn whole_blocks(&self, index: u32) -> Vec<Block> {
+        let (What::Extract(extraction), Some(key)) = (&self.work.what, self.key) else { return Vec::new() };
+        let Some(shards) = block_of(index, extraction.n_shards()) else { return Vec::new() };
+        let is_done = |unit: &Unit| matches!(unit.status, UnitStatus::Done);
+        if !self.units.range(shards.clone()).all(|(_, unit)| is_done(unit)) {
+            return Vec::new();
+        }
+        let newest = |pooling: Pooling, shard: u32| {
+            let next = self.next_generation(shard, Item::Rows(pooling))?;
+            Some((shard, next.checked_sub(1)?))
+        };
+        let block = |pooling: &Pooling| {
+            let generations = shards.clone().map(|shard| newest(*pooling, shard)).collect::<Option<_>>()?;
+            Some(Block { extraction_key: key, pooling: *pooling, generations })
+        };
+        extraction.poolings.iter().filter_map(block).collect()
     }
 
     /// An item has to be made again: its record stands, but what it names is damaged.
