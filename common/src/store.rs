@@ -325,10 +325,15 @@ impl Store {
 
     /// The size of an object, or nothing where there is none.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        Ok(self.look(key).await?.map(|object| object.size))
+    }
+
+    /// An object as a listing would tell of it, or nothing where there is none.
+    pub async fn look(&self, key: &str) -> Result<Option<Listed>, StoreError> {
         let path = self.path(key)?;
         let head = || async {
             match self.objects.head(&path).await {
-                Ok(meta) => Ok(Some(meta.size)),
+                Ok(meta) => Ok(Some(listed(meta))),
                 Err(object_store::Error::NotFound { .. }) => Ok(None),
                 Err(source) => Err(StoreError::Request { deed: "look at", key: key.to_owned(), source }),
             }

@@ -13,13 +13,14 @@ use lsa_common::record::{
     ExtractNotes, ShardLayer, ShardRecord, StoredObject, TextsRecord, TrialRecord, Writer,
 };
 use lsa_common::report::{Extracted, Outcome, Prepared};
-use lsa_common::store::{Store, StoreError};
+use lsa_common::store::{Listed, Store, StoreError};
 use lsa_common::trial_matrices::TrialMatrices;
 use lsa_common::unit::{CompareUnit, ExtractUnit, MirrorUnit, PrepareUnit, Unit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::identity::{Identity, now_rfc3339};
+use crate::maintain::gc::COMMIT_AGE_MAX;
 use crate::scheduler::event::{Commit, CommitEnd, Item};
 
 /// Why nothing was recorded.
@@ -83,6 +84,11 @@ fn generation(generations: &BTreeMap<Item, u32>, item: Item) -> u32 {
 
 fn refuse<T>(message: String) -> Result<T, CommitError> {
     Err(CommitError::Refused(message))
+}
+
+fn is_too_old(object: &Listed) -> bool {
+    let age_s = chrono::Utc::now().timestamp().saturating_sub(object.modified_s);
+    u64::try_from(age_s).is_ok_and(|age_s| age_s > COMMIT_AGE_MAX.as_secs())
 }
 
 struct Recorder<'a> {
@@ -207,9 +213,16 @@ impl Recorder<'_> {
         if object.key != key {
             return refuse(format!("it names object {:?}, expected {key:?}", object.key));
         }
-        match self.store.size(&object.key).await? {
-            Some(size) if size == object.size => Ok(()),
-            Some(size) => refuse(format!("object {key:?} has {size} bytes, reported were {}", object.size)),
+        match self.store.look(&object.key).await? {
+            Some(found) if found.size != object.size => {
+                refuse(format!("object {key:?} has {} bytes, reported were {}", found.size, object.size))
+            }
+            Some(found) if is_too_old(&found) => refuse(format!(
+                "object {key:?} was written more than {} hours ago by the store's clock: what no record names for so \
+                 long is about to be removed",
+                COMMIT_AGE_MAX.as_secs() / 3600
+            )),
+            Some(_) => Ok(()),
             None => refuse(format!("object {key:?} is not in the bucket")),
         }
     }
@@ -227,5 +240,46 @@ impl Recorder<'_> {
 
     fn may_write(&self) -> Result<(), CommitError> {
         if self.identity.leads() { Ok(()) } else { Err(CommitError::Deposed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, FileTimes};
+    use std::time::{Duration, SystemTime};
+
+    use lsa_common::id::{AttemptId, Epoch};
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "a file's age is measured from now")]
+    #[tokio::test]
+    async fn what_may_be_collected_is_not_committed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(&folder.path().display().to_string()).expect("a folder");
+        let identity = Identity::new("c".to_owned(), Epoch(0));
+        let writer = Writer {
+            coordinator: identity.coordinator.clone(),
+            epoch: identity.epoch,
+            attempt: AttemptId(1),
+            attempt_number: 1,
+            worker: "w".parse().expect("a name"),
+            numeric_profile: "cpu".to_owned(),
+            committed_at: now_rfc3339(),
+            elapsed_ms: 1,
+        };
+        let recorder = Recorder { store: &store, identity: &identity, writer };
+        let object = store.put("a/b", "rows".into()).await.expect("a fresh key");
+        let age = |seconds: u64| {
+            let then = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(seconds));
+            let file = File::options().append(true).open(folder.path().join("a/b")).expect("just written");
+            file.set_times(then).expect("a file of one's own");
+        };
+        // A minute on either side, for a slow machine.
+        age(COMMIT_AGE_MAX.as_secs() - 60);
+        assert!(recorder.is_there(&object, "a/b").await.is_ok());
+        age(COMMIT_AGE_MAX.as_secs() + 60);
+        let refused = recorder.is_there(&object, "a/b").await.expect_err("too old");
+        assert!(refused.to_string().contains("more than 12 hours ago"), "{refused}");
     }
 }

@@ -54,6 +54,12 @@ pub async fn ended(store: &Store, job: &JobId) -> Result<Option<EndedJob>, Journ
     Ok(Some(EndedJob { job: job.clone(), run, spec, status }))
 }
 
+/// The last run of a job, and whether it has ended.
+pub async fn last_run_ended(store: &Store, job: &JobId) -> Result<Option<(u32, bool)>, StoreError> {
+    let Some(run) = last_run(store, job).await? else { return Ok(None) };
+    Ok(Some((run, run_status(store, job, run).await?.is_some())))
+}
+
 /// The last run of a job, if a daemon began it and nobody ended it. Runs of embedded mode belong to their own process.
 pub async fn unfinished(store: &Store, job: &JobId) -> Result<Option<UnfinishedRun>, JournalError> {
     let Some(run) = last_run(store, job).await? else { return Ok(None) };

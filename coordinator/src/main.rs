@@ -28,6 +28,7 @@ use lsa_coordinator::identity::Identity;
 use lsa_coordinator::local::{self, LocalConfig, LocalEnd, LocalError};
 use lsa_coordinator::maintain::doctor::{self, DoctorArgs};
 use lsa_coordinator::maintain::evict::evict;
+use lsa_coordinator::maintain::gc::{self, GcArgs, GcError};
 use lsa_coordinator::maintain::mirror::{self, MirrorArgs, MirrorCommandError};
 use lsa_coordinator::metrics::{self, MetricsArgs};
 use lsa_coordinator::output;
@@ -80,6 +81,8 @@ enum Command {
     Fetch(FetchArgs),
     /// Put models and datasets of the hub into the bucket, for machines without internet
     Mirror(Box<MirrorArgs>),
+    /// Remove from a bucket what no run can need any more
+    Gc(GcArgs),
     /// What a store really does, and whether it is safe
     Doctor(DoctorArgs),
     /// Draw the figures of a results directory again, also of one that holds only .pkl files and metadata.json
@@ -169,6 +172,7 @@ fn fault(error: &anyhow::Error, code: u8) -> ExitCode {
 /// 2 where the user can mend it before any work, 1 where the work failed.
 fn exit_code(error: &anyhow::Error) -> u8 {
     let by_user = error.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage)
+        || error.downcast_ref::<GcError>().is_some_and(GcError::is_usage)
         || error.downcast_ref::<DaemonError>().is_some_and(DaemonError::is_usage)
         || error.downcast_ref::<LocalError>().is_some_and(LocalError::is_usage)
         || error.downcast_ref::<MirrorCommandError>().is_some_and(MirrorCommandError::is_usage);
@@ -232,6 +236,14 @@ async fn execute(command: Command, log: &str) -> Result<u8, Failure> {
                 true => Failure::Refused(error.into()),
                 false => error.into(),
             })?;
+            Ok(0)
+        }
+        Command::Gc(args) => {
+            let collected = gc::run(&args).await?;
+            match args.json {
+                true => println!("{}", serde_json::to_string_pretty(&collected)?),
+                false => print!("{}", collected.to_text(args.dry_run)),
+            }
             Ok(0)
         }
         Command::Doctor(args) => {

@@ -2,4 +2,5 @@
 
 pub mod doctor;
 pub mod evict;
+pub mod gc;
 pub mod mirror;

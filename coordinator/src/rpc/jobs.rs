@@ -22,6 +22,7 @@ use crate::chain;
 use crate::driver::handle::{JobSnapshot, OutputFor, SubmitError, WorkerSnapshot};
 use crate::embeddings::EmbeddingsError;
 use crate::journal::{self, EndedJob, JournalError};
+use crate::maintain::gc::{self, GcError, Promised, Wanted};
 use crate::results::{Results, ResultsError};
 use crate::rpc::desk::HubDesk;
 use crate::scheduler::ExperimentStatus;
@@ -40,12 +41,14 @@ pub struct JobsService {
     desk: HubDesk,
     /// The results fetched last: a client asks for one file after another.
     listed: Mutex<Option<(JobId, u32, Arc<Results>)>>,
+    /// Inputs of which clients were told that the bucket has them.
+    promised: Promised,
 }
 
 impl JobsService {
     /// Questions of clients, answered from the driver and the bucket.
     pub fn new(seat: Seat, desk: HubDesk) -> Self {
-        Self { seat, desk, listed: Mutex::new(None) }
+        Self { seat, desk, listed: Mutex::new(None), promised: Mutex::default() }
     }
 
     async fn known(&self, request: Request<pb::JobRequest>) -> Result<Known, Status> {
@@ -126,6 +129,7 @@ impl Jobs for JobsService {
         let mut missing = Vec::new();
         for text in request.into_inner().sha256 {
             let digest: Digest = text.parse().map_err(|e| WireError::invalid("sha256", e))?;
+            self.promised.lock().await.insert(digest);
             let size = self
                 .seat
                 .handle()?
@@ -134,6 +138,7 @@ impl Jobs for JobsService {
                 .await
                 .map_err(|e| store_status(&e))?;
             if size.is_none() {
+                self.promised.lock().await.remove(&digest);
                 missing.push(text);
             }
         }
@@ -286,6 +291,21 @@ impl Jobs for JobsService {
         handle.drain(&worker.worker).await;
         let worker = known(handle.workers().await).ok_or_else(not_found)?;
         Ok(Response::new(worker_to_pb(worker)))
+    }
+
+    async fn gc(&self, request: Request<pb::GcRequest>) -> Result<Response<pb::GcReply>, Status> {
+        let handle = self.seat.leading()?;
+        let pb::GcRequest { unused_days, dry_run } = request.into_inner();
+        if unused_days == Some(0) {
+            return Err(WireError::invalid("unused_days", "at least one day").into());
+        }
+        let wanted = Wanted { unused_days, dry_run };
+        let collected = gc::collect(handle.store(), handle.identity(), wanted, &self.promised).await;
+        let status = |error: GcError| match &error {
+            GcError::Store(_) | GcError::Deposed => Status::unavailable(chain(&error)),
+            _ => Status::failed_precondition(chain(&error)),
+        };
+        Ok(Response::new(collected.map_err(status)?.to_pb()))
     }
 
     async fn logs(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::LogLines>, Status> {
