@@ -8,6 +8,9 @@
 //! Prints the median and the 99th percentile of `State::apply` per kind of event, and the most memory that the process
 //! has used. Nothing but the scheduler is measured: surveys, commits and merges succeed at once.
 
+#[path = "bench/works.rs"]
+mod works;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,23 +21,22 @@ use lsa_common::dataset::{
 };
 use lsa_common::hub::ContentId;
 use lsa_common::id::{AttemptId, Digest, UnitId, WorkerId};
-use lsa_common::job::{Compare, ExtractionSettings, SimilaritySettings, Trials};
+use lsa_common::job::{Compare, SimilaritySettings, Trials};
 use lsa_common::key::digest_of;
 use lsa_common::metric::{MetricName, MetricSpec};
-use lsa_common::model::{Dtype, ModelFacts, PinnedFile, PinnedModel, Pooling};
+use lsa_common::model::Pooling;
 use lsa_common::record::ExtractNotes;
 use lsa_common::report::{Extracted, Outcome, Prepared};
 use lsa_common::time::Millis;
 use lsa_common::unit::Unit;
-use lsa_coordinator::plan::{Comparison, Extraction, Plan, Planned, Side, What, Work, WorkId};
+use lsa_coordinator::plan::{Comparison, Plan, Planned, Side, What, Work, WorkId};
 use lsa_coordinator::scheduler::event::{CommitEnd, Effect, Event, JobSettings, MergeEnd, Reported, Survey};
 use lsa_coordinator::scheduler::{Settings, State};
 
 /// Units of a work.
 const SHARDS: u32 = 80;
 const TRIAL_UNITS: u32 = 20;
-const SHARD_ROWS: u32 = 32;
-const LAYERS: u32 = 12;
+const LAYERS: u32 = works::LAYERS;
 
 /// How long the events of a kind took.
 #[derive(Default)]
@@ -212,24 +214,16 @@ fn plan(numbers: impl Iterator<Item = u64>) -> Plan {
     };
     let (mut works, mut experiments) = (vec![Arc::new(prepare)], Vec::new());
     for number in numbers {
-        let base_key = digest_of("bench rows", &number);
+        let base_key = works::base_key(number);
         let extraction = Work {
             id: WorkId(base_key),
-            what: What::Extract(Extraction {
-                base_key,
+            what: What::Extract(works::extraction(
+                number,
                 texts_key,
-                n_texts: texts.n_texts,
-                model: model(number),
-                settings: ExtractionSettings {
-                    max_length: 128,
-                    batch_size: 32,
-                    dtype: Dtype::Float32,
-                    layers: (0..=LAYERS).collect(),
-                    shard_rows: SHARD_ROWS,
-                    skip_empty: false,
-                },
-                poolings: vec![Pooling::Mean, Pooling::Cls],
-            }),
+                texts.n_texts,
+                (0..=LAYERS).collect(),
+                vec![Pooling::Mean, Pooling::Cls],
+            )),
             depends_on: vec![WorkId(texts_key)],
             memory_bytes: (1 + number % 16) << 30,
             flop: 1,
@@ -267,32 +261,8 @@ fn plan(numbers: impl Iterator<Item = u64>) -> Plan {
     Plan { works, experiments }
 }
 
-fn model(number: u64) -> PinnedModel {
-    let file = |name: &str| PinnedFile { name: name.to_owned(), size: 1, sha256: Digest([0; 32]) };
-    PinnedModel {
-        id: format!("bench/model-{number}"),
-        revision: Some("c0ffee".to_owned()),
-        folder: PathBuf::new(),
-        files: ["config.json", "tokenizer.json", "model.safetensors"].map(file).into(),
-        facts: ModelFacts {
-            model_type: "bert".to_owned(),
-            n_layers: LAYERS,
-            hidden_size: 768,
-            n_params: 1,
-            weight_bytes: 1,
-            flop_linear: 1,
-            flop_per_length: 1,
-            activation_width: 1,
-            max_length: 512,
-            has_pooler: false,
-            stored_dtype: "float32".to_owned(),
-            tokenizer: "none".into(),
-        },
-    }
-}
-
 fn texts() -> TextsSpec {
-    let n_texts = SHARDS * SHARD_ROWS;
+    let n_texts = SHARDS * works::SHARD_ROWS;
     let source = SourceFile {
         place: Place::Local { name: "texts.txt".to_owned(), hint: PathBuf::new() },
         size: 1,
