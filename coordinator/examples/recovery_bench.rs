@@ -131,7 +131,7 @@ async fn survey(store: &Store, works: &[Arc<Work>]) -> Result<(), StoreError> {
     };
     stream::iter(works.to_vec())
         .map(look)
-        .buffer_unordered(Settings::default().effects_at_once)
+        .buffer_unordered(Settings::default().merges_at_once)
         .try_collect()
         .await
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lsa_common::artifact::{decode_trial, encode_trial};
 use lsa_common::layout;
 use lsa_common::metric::MetricSpec;
@@ -22,6 +23,10 @@ use serde::de::DeserializeOwned;
 use crate::identity::{Identity, now_rfc3339};
 use crate::maintain::gc::COMMIT_AGE_MAX;
 use crate::scheduler::event::{Commit, CommitEnd, Item};
+use crate::store_clock::StoreClock;
+
+/// How many objects of a unit are looked at, and how many of its records made, side by side.
+const STEPS_AT_ONCE: usize = 16;
 
 /// Why nothing was recorded.
 #[derive(Debug, thiserror::Error)]
@@ -35,15 +40,20 @@ enum CommitError {
 }
 
 /// Checks and records what an attempt reports.
-pub async fn commit(store: &Store, identity: &Identity, commit: &Commit) -> CommitEnd {
-    match try_commit(store, identity, commit).await {
+pub async fn commit(store: &Store, clock: &StoreClock, identity: &Identity, commit: &Commit) -> CommitEnd {
+    match try_commit(store, clock, identity, commit).await {
         Ok(()) => CommitEnd::Recorded,
         Err(CommitError::Refused(message)) => CommitEnd::Refused(message),
         Err(error) => CommitEnd::StoreTrouble(crate::chain(&error)),
     }
 }
 
-async fn try_commit(store: &Store, identity: &Identity, commit: &Commit) -> Result<(), CommitError> {
+async fn try_commit(
+    store: &Store,
+    clock: &StoreClock,
+    identity: &Identity,
+    commit: &Commit,
+) -> Result<(), CommitError> {
     let writer = Writer {
         coordinator: identity.coordinator.clone(),
         epoch: identity.epoch,
@@ -54,25 +64,25 @@ async fn try_commit(store: &Store, identity: &Identity, commit: &Commit) -> Resu
         committed_at: now_rfc3339(),
         elapsed_ms: commit.report.elapsed_ms,
     };
-    let recorder = Recorder { store, identity, writer };
+    let recorder = Recorder { store, identity, writer, now_s: clock.now_s(store).await? };
     match (&commit.payload, &commit.report.outcome) {
         (Unit::Prepare(unit), Outcome::Prepared(prepared)) => {
             recorder.texts(unit, prepared, generation(&commit.generations, Item::Texts)).await
         }
         (Unit::Mirror(unit), Outcome::Mirrored) => recorder.files(unit).await,
         (Unit::Extract(unit), Outcome::Extracted(extracted)) => {
-            for pooling in &unit.poolings {
+            let shard = |pooling: &Pooling| {
                 let generation = generation(&commit.generations, Item::Rows(*pooling));
-                recorder.shard(unit, *pooling, extracted, generation).await?;
-            }
-            Ok(())
+                recorder.shard(unit, *pooling, extracted, generation)
+            };
+            together(unit.poolings.iter().map(shard).collect()).await
         }
         (Unit::Compare(unit), Outcome::Compared(trials)) => {
-            for trial in &unit.trials {
+            let record = |trial: &u32| {
                 let generation = generation(&commit.generations, Item::Trial(*trial));
-                recorder.trial(unit, *trial, trials, generation).await?;
-            }
-            Ok(())
+                recorder.trial(unit, *trial, trials, generation)
+            };
+            together(unit.trials.iter().map(record).collect()).await
         }
         _ => Err(CommitError::Refused("it is of another kind than the unit".to_owned())),
     }
@@ -86,15 +96,26 @@ fn refuse<T>(message: String) -> Result<T, CommitError> {
     Err(CommitError::Refused(message))
 }
 
-fn is_too_old(object: &Listed) -> bool {
-    let age_s = chrono::Utc::now().timestamp().saturating_sub(object.modified_s);
+/// Whether an object may be removed soon, at `now_s` by the store's clock.
+fn is_too_old(object: &Listed, now_s: i64) -> bool {
+    let age_s = now_s.saturating_sub(object.modified_s);
     u64::try_from(age_s).is_ok_and(|age_s| age_s > COMMIT_AGE_MAX.as_secs())
+}
+
+/// Steps that wait for the store, side by side: a unit of all poolings names more than a hundred objects.
+async fn together<F>(steps: Vec<F>) -> Result<(), CommitError>
+where
+    F: Future<Output = Result<(), CommitError>>,
+{
+    stream::iter(steps).buffer_unordered(STEPS_AT_ONCE).try_collect().await
 }
 
 struct Recorder<'a> {
     store: &'a Store,
     identity: &'a Identity,
     writer: Writer,
+    /// By the store's clock.
+    now_s: i64,
 }
 
 impl Recorder<'_> {
@@ -110,9 +131,11 @@ impl Recorder<'_> {
                 prepared.n_texts, unit.texts.n_texts
             ));
         }
-        for (part, object) in prepared.parts.iter().enumerate() {
-            self.is_there(object, &layout::texts_part(unit.texts_key, part, self.writer.attempt)).await?;
-        }
+        let part = |(part, object)| {
+            let key = layout::texts_part(unit.texts_key, part, self.writer.attempt);
+            async move { self.is_there(object, &key).await }
+        };
+        together(prepared.parts.iter().enumerate().map(part).collect()).await?;
         let record = TextsRecord {
             writer: self.writer.clone(),
             parts: prepared.parts.clone(),
@@ -155,14 +178,16 @@ impl Recorder<'_> {
                 unit.settings.layers
             ));
         }
-        for ShardLayer { layer, width, object } in layers {
-            if *width == 0 {
-                return refuse(format!("layer {layer} has no width"));
-            }
+        if let Some(layer) = layers.iter().find(|layer| layer.width == 0) {
+            return refuse(format!("layer {} has no width", layer.layer));
+        }
+        let layer = |ShardLayer { layer, object, .. }: &ShardLayer| {
             let attempt = self.writer.attempt;
             let key = layout::embedding_rows(unit.extraction_key, pooling, *layer, unit.shard, attempt);
-            self.is_there(object, &key).await?;
-        }
+            let object = object.clone();
+            async move { self.is_there(&object, &key).await }
+        };
+        together(layers.iter().map(layer).collect()).await?;
         let notes: ExtractNotes = extracted.notes.clone();
         let record = ShardRecord {
             writer: self.writer.clone(),
@@ -217,7 +242,7 @@ impl Recorder<'_> {
             Some(found) if found.size != object.size => {
                 refuse(format!("object {key:?} has {} bytes, reported were {}", found.size, object.size))
             }
-            Some(found) if is_too_old(&found) => refuse(format!(
+            Some(found) if is_too_old(&found, self.now_s) => refuse(format!(
                 "object {key:?} was written more than {} hours ago by the store's clock: what no record names for so \
                  long is about to be removed",
                 COMMIT_AGE_MAX.as_secs() / 3600
@@ -268,7 +293,8 @@ mod tests {
             committed_at: now_rfc3339(),
             elapsed_ms: 1,
         };
-        let recorder = Recorder { store: &store, identity: &identity, writer };
+        let now_s = store.now_s().await.expect("a folder");
+        let recorder = Recorder { store: &store, identity: &identity, writer, now_s };
         let object = store.put("a/b", "rows".into()).await.expect("a fresh key");
         let age = |seconds: u64| {
             let then = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(seconds));

@@ -23,6 +23,7 @@ use crate::output::Output;
 use crate::plan::plan;
 use crate::scheduler::event::{Departure, Effect, Event, JobSettings, MergeKeys};
 use crate::scheduler::{self, State};
+use crate::store_clock::StoreClock;
 use handle::{Handle, JobSnapshot, WorkerSnapshot};
 
 /// Times and bounds of the driver.
@@ -32,13 +33,15 @@ pub struct Settings {
     pub lease_ttl_ms: u64,
     /// How often a worker tells how far it is.
     pub progress_interval_ms: u64,
-    /// Store requests, merges and exports that run at once.
-    pub effects_at_once: usize,
+    /// Commits and other small requests to the store that run at once. Most of their time is waiting for the store.
+    pub commits_at_once: usize,
+    /// Surveys, merges and exports that run at once. They hold matrices, listings and figures.
+    pub merges_at_once: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lease_ttl_ms: 60_000, progress_interval_ms: 10_000, effects_at_once: 16 }
+        Self { lease_ttl_ms: 60_000, progress_interval_ms: 10_000, commits_at_once: 64, merges_at_once: 16 }
     }
 }
 
@@ -164,13 +167,15 @@ pub(crate) struct JobEntry {
 pub struct Driver {
     state: State,
     store: Store,
+    clock: Arc<StoreClock>,
     identity: Identity,
     begun: Instant,
     jobs: BTreeMap<JobId, JobEntry>,
     workers: BTreeMap<WorkerId, WorkerEntry>,
     inbox: mpsc::Receiver<Message>,
     sender: mpsc::Sender<Message>,
-    permits: Arc<Semaphore>,
+    commit_permits: Arc<Semaphore>,
+    merge_permits: Arc<Semaphore>,
 }
 
 impl Driver {
@@ -189,13 +194,15 @@ impl Driver {
         let driver = Self {
             state: State::new(scheduler::Settings { lease_ttl_ms: settings.lease_ttl_ms }, seed, lend_after),
             store: store.clone(),
+            clock: Arc::default(),
             identity: identity.clone(),
             begun: Instant::now(),
             jobs: BTreeMap::new(),
             workers: BTreeMap::new(),
             inbox,
             sender: sender.clone(),
-            permits: Arc::new(Semaphore::new(settings.effects_at_once)),
+            commit_permits: Arc::new(Semaphore::new(settings.commits_at_once)),
+            merge_permits: Arc::new(Semaphore::new(settings.merges_at_once)),
         };
         (driver, Handle { sender, store, identity })
     }
@@ -315,10 +322,8 @@ impl Driver {
         match effect {
             Effect::Lend { worker, unit, payload, attempt, attempt_number } => {
                 let what = payload.describe();
-                let wanting = |job: &&JobId| self.state.wants(job, &unit);
-                let jobs: Vec<JobId> = self.jobs.keys().filter(wanting).cloned().collect();
-                for job in &jobs {
-                    self.log(job, format!("{what}: lent to {worker}, attempt {attempt_number}"));
+                for job in self.state.jobs_of(&unit) {
+                    self.log(&job, format!("{what}: lent to {worker}, attempt {attempt_number}"));
                 }
                 self.send(&worker, ToWorker::Lease { unit, attempt, attempt_number, payload });
             }
@@ -329,10 +334,11 @@ impl Driver {
             }
             Effect::Survey { work, number, jobs, numeric_profile, rows_keys } => {
                 let runs = self.runs(&jobs);
-                self.spawn(effects::survey(self.context(), work, number, runs, numeric_profile, rows_keys));
+                let survey = effects::survey(self.context(), work, number, runs, numeric_profile, rows_keys);
+                spawn(&self.merge_permits, survey);
             }
-            Effect::Commit(commit) => self.spawn(effects::commit(self.context(), commit)),
-            Effect::RollUp(block) => self.spawn(effects::roll_up(self.context(), block)),
+            Effect::Commit(commit) => spawn(&self.commit_permits, effects::commit(self.context(), commit)),
+            Effect::RollUp(block) => spawn(&self.commit_permits, effects::roll_up(self.context(), block)),
             Effect::RecordFailure(failed) => {
                 for job in &failed.jobs {
                     let line = format!(
@@ -347,14 +353,14 @@ impl Driver {
                     self.log(job, line);
                 }
                 let runs = self.runs(&failed.jobs);
-                self.spawn(effects::record_failure(self.context(), runs, failed));
+                spawn(&self.commit_permits, effects::record_failure(self.context(), runs, failed));
             }
             Effect::Merge { job, experiment, keys } => {
                 let context = self.context();
                 let Some(entry) = self.jobs.get_mut(&job) else { return };
                 entry.merged.insert(experiment, keys.clone());
                 let target = effects::Target::of(&job, entry);
-                self.spawn(effects::merge(context, target, experiment, keys));
+                spawn(&self.merge_permits, effects::merge(context, target, experiment, keys));
             }
             Effect::EndJob { job, state } => {
                 self.log(&job, format!("run ended: {state:?}").to_lowercase());
@@ -362,7 +368,7 @@ impl Driver {
                 let view = self.state.job_view(&job);
                 let elapsed_ms = self.now().since(entry.started);
                 let end = effects::JobEnd::new(&job, entry, state, view, elapsed_ms);
-                self.spawn(effects::end_job(self.context(), end));
+                spawn(&self.merge_permits, effects::end_job(self.context(), end));
             }
         }
     }
@@ -370,17 +376,10 @@ impl Driver {
     fn context(&self) -> effects::Context {
         effects::Context {
             store: self.store.clone(),
+            clock: self.clock.clone(),
             identity: self.identity.clone(),
             sender: self.sender.clone(),
         }
-    }
-
-    fn spawn(&self, effect: impl Future<Output = ()> + Send + 'static) {
-        let permits = self.permits.clone();
-        tokio::spawn(async move {
-            let _permit = permits.acquire_owned().await;
-            effect.await;
-        });
     }
 
     fn send(&mut self, worker: &WorkerId, message: ToWorker) {
@@ -417,8 +416,11 @@ impl Driver {
             written: entry.elapsed_ms.is_some(),
             merged: entry.merged.clone(),
             error: entry.error.clone(),
-            log: entry.log.iter().cloned().collect(),
         })
+    }
+
+    pub(crate) fn log_lines(&self, job: &JobId) -> Vec<String> {
+        self.jobs.get(job).map(|entry| entry.log.iter().cloned().collect()).unwrap_or_default()
     }
 
     pub(crate) fn snapshots(&self) -> Vec<JobSnapshot> {
@@ -440,4 +442,12 @@ impl Driver {
         };
         self.workers.iter().map(snapshot).collect()
     }
+}
+
+fn spawn(permits: &Arc<Semaphore>, effect: impl Future<Output = ()> + Send + 'static) {
+    let permits = permits.clone();
+    tokio::spawn(async move {
+        let _permit = permits.acquire_owned().await;
+        effect.await;
+    });
 }

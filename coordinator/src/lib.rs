@@ -36,6 +36,7 @@ pub mod rpc;
 pub mod scheduler;
 pub mod seat;
 pub mod sources;
+pub mod store_clock;
 pub mod survey;
 pub mod unpickle;
 

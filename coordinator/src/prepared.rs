@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use crate::commit::commit;
 use crate::identity::Identity;
 use crate::scheduler::event::{Commit, CommitEnd, Found, Item, Reported};
+use crate::store_clock::StoreClock;
 use crate::survey;
 
 /// Why texts are not in the bucket.
@@ -117,6 +118,7 @@ pub fn find_or_make(
     let texts = TextsSpec { plan: plan.clone(), n_texts };
     let end = runtime.block_on(commit(
         store,
+        &StoreClock::default(),
         identity,
         &Commit {
             payload: Unit::Prepare(PrepareUnit { texts_key: key, texts }),

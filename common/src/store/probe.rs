@@ -80,6 +80,16 @@ impl Store {
         })
     }
 
+    /// Seconds since 1970 by the store's clock: it is asked when an object was written that is written for this.
+    pub async fn now_s(&self) -> Result<i64, StoreError> {
+        let key = probe_key("clock");
+        self.put(&key, Bytes::from_static(b"x")).await?;
+        let written = self.look(&key).await?;
+        self.delete(&key).await?;
+        let fault = || "an object that was just written is not there".to_owned();
+        Ok(written.ok_or_else(|| StoreError::Damaged { key, fault: fault() })?.modified_s)
+    }
+
     /// Names the cause where a directory cannot take a create: the file system has no hard links.
     fn without_links(&self, error: StoreError) -> StoreError {
         let StoreError::Request { source, .. } = &error else { return error };

@@ -28,6 +28,7 @@ use crate::result::{self, ResultError};
 use crate::scheduler::ExperimentStatus;
 use crate::scheduler::event::{Block, Commit, Event, FailedAttempt, MergeEnd, MergeKeys};
 use crate::scheduler::view::JobView;
+use crate::store_clock::StoreClock;
 use crate::survey as bucket;
 
 /// Why something was not written: another coordinator may lead, or will soon.
@@ -36,6 +37,7 @@ const NOT_LEADING: &str = "this coordinator cannot say that it leads";
 /// What every task needs.
 pub(crate) struct Context {
     pub store: Store,
+    pub clock: Arc<StoreClock>,
     pub identity: Identity,
     pub sender: mpsc::Sender<Message>,
 }
@@ -78,7 +80,7 @@ pub(crate) async fn survey(
 }
 
 pub(crate) async fn commit(context: Context, commit: Arc<Commit>) {
-    let end = commit_report(&context.store, &context.identity, &commit).await;
+    let end = commit_report(&context.store, &context.clock, &context.identity, &commit).await;
     let (unit, attempt) = (commit.report.unit.clone(), commit.report.attempt);
     context.tell(Message::Event(Event::Committed { unit, attempt, end })).await;
 }

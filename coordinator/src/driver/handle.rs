@@ -58,8 +58,6 @@ pub struct JobSnapshot {
     pub merged: BTreeMap<usize, MergeKeys>,
     /// Why its results could not be written, if so.
     pub error: Option<String>,
-    /// What happened, line by line.
-    pub log: Vec<String>,
 }
 
 /// A worker as it stands.
@@ -141,6 +139,12 @@ impl Handle {
     pub async fn job(&self, job: &JobId) -> Option<JobSnapshot> {
         let job = job.clone();
         self.look(move |driver| driver.snapshot(&job)).await.flatten()
+    }
+
+    /// What happened to a job that this process has accepted, line by line.
+    pub async fn log_lines(&self, job: &JobId) -> Vec<String> {
+        let job = job.clone();
+        self.look(move |driver| driver.log_lines(&job)).await.unwrap_or_default()
     }
 
     /// Every job that this process has accepted.

@@ -310,7 +310,7 @@ impl Jobs for JobsService {
 
     async fn logs(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::LogLines>, Status> {
         let lines = match self.known(request).await? {
-            Known::Live(snapshot) => snapshot.log,
+            Known::Live(snapshot) => self.seat.handle()?.log_lines(&snapshot.job).await,
             Known::Ended(ended) => journal::failures(self.seat.handle()?.store(), &ended.job, ended.run)
                 .await
                 .map_err(journal_status)?,

@@ -113,10 +113,10 @@ impl State {
         Some(view)
     }
 
-    /// Whether a running job needs the unit.
-    pub fn wants(&self, job: &JobId, unit: &UnitId) -> bool {
+    /// The running jobs that need the unit.
+    pub fn jobs_of(&self, unit: &UnitId) -> Vec<JobId> {
         let work = Work::parse_unit_id(unit).and_then(|(work, _)| self.works.get(&work));
-        work.is_some_and(|work| work.jobs.contains(job))
+        work.map(|work| work.jobs.iter().cloned().collect()).unwrap_or_default()
     }
 
     fn why_waiting(&self, id: &JobId) -> Option<String> {

@@ -250,7 +250,7 @@ impl World {
             }
             _ => {}
         }
-        let unwanted = |unit: &&UnitId| !self.running().any(|job| self.state.wants(job, unit));
+        let unwanted = |unit: &&UnitId| !self.running().any(|job| self.state.jobs_of(unit).contains(job));
         assert_eq!(self.watch.live.keys().find(unwanted), None, "lent though nobody wants it");
         let gone: Vec<UnitId> = self.watch.charges.keys().filter(unwanted).cloned().collect();
         for unit in gone {
@@ -321,7 +321,10 @@ impl World {
         }
         assert!(!self.watch.draining.contains(worker), "{worker} is lent {unit} while it drains");
         let mut active = self.jobs.iter().filter(|job| job.running && !job.paused);
-        assert!(active.any(|job| self.state.wants(&job.id, unit)), "{unit} is lent for paused jobs alone");
+        assert!(
+            active.any(|job| self.state.jobs_of(unit).contains(&job.id)),
+            "{unit} is lent for paused jobs alone"
+        );
         let id = work_of(unit);
         let work = self.work(id);
         let slot = self.slots.iter().find(|slot| slot.name == *worker);
