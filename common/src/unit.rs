@@ -2,6 +2,8 @@
 //!
 //! A unit says all that its bytes depend on; nothing of it depends on the worker or the attempt.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::TextsSpec;
@@ -86,6 +88,14 @@ pub struct CompareSide {
     pub layers: Vec<u32>,
     /// Width of a hidden state.
     pub hidden_size: u32,
+}
+
+impl ExtractUnit {
+    /// The texts of the shard, counted from 0.
+    pub fn rows(&self) -> Range<usize> {
+        let first = self.shard as usize * self.settings.shard_rows as usize;
+        first..first + self.n_rows as usize
+    }
 }
 
 impl CompareUnit {

@@ -154,7 +154,8 @@ fn probe_cuda(index: usize) -> Result<String, String> {
 
 /// The message of libtorch without its backtrace.
 pub fn first_line(message: &str) -> String {
-    let end = message.find("\nException raised from").unwrap_or(message.len());
+    let ends = ["Exception raised from", "frame #0: "].iter().filter_map(|sign| message.find(sign));
+    let end = ends.min().unwrap_or(message.len());
     message[..end].trim().replace('\n', " ")
 }
 
@@ -380,5 +381,6 @@ mod tests {
     #[test]
     fn backtraces_are_cut() {
         assert_eq!(first_line("no\nroom\nException raised from x\nframe 1"), "no room");
+        assert_eq!(first_line("no room (code 12)\nframe #0: c10::x + 1\nframe #1: y"), "no room (code 12)");
     }
 }

@@ -29,4 +29,7 @@ pub mod trial;
 pub mod verify_model;
 pub mod weights;
 
-pub use lsa_common::failure::chain;
+/// An error and all its causes on one line, without the backtrace that libtorch adds to its messages.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    device::first_line(&lsa_common::failure::chain(error))
+}

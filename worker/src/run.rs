@@ -227,9 +227,9 @@ impl Runner {
         progress: &Progress,
     ) -> Result<Outcome, RunError> {
         progress.begin(u64::from(unit.n_rows));
-        let first = unit.shard as usize * unit.settings.shard_rows as usize;
-        let range = first..first + unit.n_rows as usize;
-        let texts = self.runtime.block_on(stored::texts(&self.store, unit.texts_key, range))?;
+        let rows = unit.rows();
+        let first = rows.start;
+        let texts = self.runtime.block_on(stored::texts(&self.store, unit.texts_key, rows))?;
         let what = ExtractRequest {
             max_length: unit.settings.max_length,
             token_budget: unit.settings.token_budget(),

@@ -4,12 +4,21 @@ use lsa_common::failure::FailureClass;
 use lsa_common::id::{AttemptId, UnitId};
 use lsa_common::report::{Damaged, Failure, Outcome};
 use lsa_common::time::Millis;
+use lsa_common::unit::Unit;
 
 use super::event::{CommitEnd, Effect, FailedAttempt, Item, Reported};
 use super::timer::Due;
 use super::work::{Lease, Remade, WorkState, WorkStatus};
 use super::{State, policy};
 use crate::plan::{What, Work, WorkId};
+
+/// What a unit does, with the texts among which the one is that it fails on.
+fn in_full(unit: &Unit) -> String {
+    let what = unit.describe();
+    let Unit::Extract(extract) = unit else { return what };
+    let rows = extract.rows();
+    format!("{what} (texts {} to {}, counted from 0)", rows.start, rows.end.saturating_sub(1))
+}
 
 impl State {
     pub(super) fn report(&mut self, now: Millis, report: Reported) {
@@ -156,8 +165,9 @@ impl State {
         if class == FailureClass::Reject {
             self.fail_work(work, &message);
         } else if charged >= attempts_max {
+            let what = state.payload(index).map(|payload| in_full(&payload)).unwrap_or_default();
             let reasons = state.reasons(index);
-            self.fail_work(work, &format!("gave up after {charged} attempts: {reasons}"));
+            self.fail_work(work, &format!("{what}: gave up after {charged} attempts: {reasons}"));
         } else {
             let due = now + policy::back_off_ms(charged, &mut self.generator);
             if state.delay(index, due) {
