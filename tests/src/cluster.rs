@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::disk::Disk;
 use crate::process::{Ended, Running, command, finish, succeed};
 use crate::wait::until;
 
@@ -66,6 +67,12 @@ impl Cluster {
         serve.args(["serve", "--listen", listen, "--lease-ttl", &self.lease_ttl_s.to_string()]);
         serve.args(["--store", &self.store]);
         Running::start(serve)
+    }
+
+    /// Changes what the environment of processes holds that are started from now on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.retain(|(known, _)| known != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts a coordinator that stands by, and waits until it does; its address.
@@ -154,10 +161,23 @@ impl Cluster {
 
     /// Starts a worker of one thread that finds the coordinator as `args` say.
     pub fn start_worker_with(&mut self, id: &str, args: &[&str]) {
+        let mut serve = self.worker_command(id);
+        serve.args(args);
+        self.workers.push((id.to_owned(), Running::start(serve)));
+    }
+
+    fn worker_command(&self, id: &str) -> std::process::Command {
         // Each has caches of its own, as on a machine of its own.
         let mut serve = self.command("lsa-worker", &self.home.join(id));
-        serve.args(["serve", "--device", "cpu", "--threads", "1", "--worker-id", id]).args(args);
-        self.workers.push((id.to_owned(), Running::start(serve)));
+        serve.args(["serve", "--device", "cpu", "--threads", "1", "--worker-id", id]);
+        serve
+    }
+
+    /// Starts a worker of one thread that has a disk of its own.
+    pub fn start_worker_on(&mut self, id: &str, disk: &Disk) {
+        let mut serve = self.worker_command(id);
+        serve.args(["--coordinator", &self.url]);
+        self.workers.push((id.to_owned(), Running::start(disk.under(&serve))));
     }
 
     /// A worker's process.

@@ -6,10 +6,12 @@
 
 pub mod bucket;
 pub mod cluster;
+pub mod disk;
 pub mod golden;
 pub mod inputs;
 pub mod layers;
 pub mod moto;
+pub mod preload;
 pub mod process;
 pub mod proxy;
 pub mod python;

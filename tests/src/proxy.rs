@@ -1,8 +1,12 @@
-//! A TCP proxy whose network can be spoiled: refused, silent, slow or cut connections, while the ends run on.
+//! A TCP proxy whose network can be spoiled: refused, silent, slow, lossy or cut connections, while the ends run on.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,17 +24,51 @@ pub enum Weather {
     Silent,
     /// Every piece takes its time.
     Slow,
+    /// Some pieces come late, as what TCP sends again, and some never: the connection breaks.
+    Lossy,
 }
 
 /// How long a piece of at most [`PIECE`] bytes takes on a slow network.
 const SLOWNESS: Duration = Duration::from_millis(30);
 const PIECE: usize = 16 << 10;
+/// One of so many pieces comes late on a lossy network, by so much.
+const LATE_ONE_IN: u64 = 16;
+const LATENESS_MS: u64 = 400;
+/// One of so many is lost, and the connection with it.
+const LOST_ONE_IN: u64 = 64;
 
 /// A proxy; it ends when this is dropped.
 pub struct Proxy {
     address: SocketAddr,
     weather: watch::Sender<(Weather, u64)>,
+    luck: Arc<Luck>,
     runtime: Option<Runtime>,
+}
+
+/// What becomes of pieces on a lossy network.
+struct Luck {
+    generator: Mutex<ChaCha8Rng>,
+    n_lost: AtomicU64,
+}
+
+enum Fate {
+    Comes,
+    ComesLate(Duration),
+    IsLost,
+}
+
+impl Luck {
+    fn draw(&self) -> Fate {
+        let drawn = self.generator.lock().unwrap_or_else(PoisonError::into_inner).next_u64() >> 16;
+        if drawn.is_multiple_of(LOST_ONE_IN) {
+            self.n_lost.fetch_add(1, Ordering::Relaxed);
+            return Fate::IsLost;
+        }
+        match drawn % LATE_ONE_IN {
+            1 => Fate::ComesLate(Duration::from_millis(drawn / LATE_ONE_IN % LATENESS_MS)),
+            _ => Fate::Comes,
+        }
+    }
 }
 
 impl Proxy {
@@ -40,8 +78,15 @@ impl Proxy {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let (weather, seen) = watch::channel((Weather::Clear, 0));
-        runtime.spawn(accept(listener, target, seen));
-        Self { address, weather, runtime: Some(runtime) }
+        let generator = Mutex::new(ChaCha8Rng::from_seed([7; 32]));
+        let luck = Arc::new(Luck { generator, n_lost: AtomicU64::new(0) });
+        runtime.spawn(accept(listener, target, seen, luck.clone()));
+        Self { address, weather, luck, runtime: Some(runtime) }
+    }
+
+    /// How many pieces a lossy network has lost.
+    pub fn losses(&self) -> u64 {
+        self.luck.n_lost.load(Ordering::Relaxed)
     }
 
     /// Where to connect to.
@@ -70,10 +115,10 @@ impl Drop for Proxy {
 
 type Seen = watch::Receiver<(Weather, u64)>;
 
-async fn accept(listener: TcpListener, target: SocketAddr, seen: Seen) {
+async fn accept(listener: TcpListener, target: SocketAddr, seen: Seen, luck: Arc<Luck>) {
     loop {
         let Ok((near, _)) = listener.accept().await else { continue };
-        let mut seen = seen.clone();
+        let (mut seen, luck) = (seen.clone(), luck.clone());
         tokio::spawn(async move {
             if seen.borrow_and_update().0 == Weather::Refused {
                 return;
@@ -83,8 +128,8 @@ async fn accept(listener: TcpListener, target: SocketAddr, seen: Seen) {
             let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
             // Where one direction ends the other one does: as good as a broken connection.
             tokio::select! {
-                () = pass(from_near, to_far, seen.clone()) => {}
-                () = pass(from_far, to_near, seen.clone()) => {}
+                () = pass(from_near, to_far, seen.clone(), &luck) => {}
+                () = pass(from_far, to_near, seen.clone(), &luck) => {}
                 () = ended(seen) => {}
             }
         });
@@ -98,15 +143,22 @@ async fn ended(mut seen: Seen) {
     let _ = seen.wait_for(|(weather, now)| *weather == Weather::Refused || *now != cuts).await;
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut seen: Seen) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut seen: Seen, luck: &Luck) {
     let mut piece = vec![0; PIECE];
     loop {
         let Ok(n) = from.read(&mut piece).await else { return };
         if seen.wait_for(|(weather, _)| *weather != Weather::Silent).await.is_err() {
             return;
         }
-        if seen.borrow().0 == Weather::Slow {
-            tokio::time::sleep(SLOWNESS).await;
+        let weather = seen.borrow().0;
+        match weather {
+            Weather::Slow => tokio::time::sleep(SLOWNESS).await,
+            Weather::Lossy => match luck.draw() {
+                Fate::Comes => {}
+                Fate::ComesLate(wait) => tokio::time::sleep(wait).await,
+                Fate::IsLost => return,
+            },
+            Weather::Clear | Weather::Refused | Weather::Silent => {}
         }
         if n == 0 || to.write_all(&piece[..n]).await.is_err() {
             return;

@@ -16,9 +16,9 @@ use nix::sys::signal::Signal;
 
 const LEASE_TTL_S: u32 = 10;
 const JOB_LIMIT: Duration = Duration::from_secs(120);
-/// A worker that has nothing to do ends within this time.
 /// A coordinator takes over within this time.
 const START_LIMIT: Duration = Duration::from_secs(40);
+/// A worker that has nothing to do ends within this time.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// By how much a worker's peak memory may grow from 8,192 texts to ten times as many, in bytes. A part of prepared texts
