@@ -3,6 +3,8 @@
 //! A spec is written once to the bucket and is all that a new coordinator needs to go on with a job. Values that
 //! came over the wire or from the bucket have passed [`JobSpec::check`] before anything trusts an index in them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::TextsSpec;
@@ -323,17 +325,11 @@ impl JobSpec {
 
     /// That what one trial yields can be reported.
     fn check_sizes(&self) -> Result<(), SpecError> {
-        for experiment in &self.experiments {
+        let alike = Alike::new(self);
+        for (number, experiment) in self.experiments.iter().enumerate() {
             let similarity = &experiment.similarity;
-            let together = |other: &&Experiment| match similarity.compare {
-                Compare::Within => other.name == experiment.name,
-                Compare::Across => {
-                    (other.texts, other.pooling) == (experiment.texts, experiment.pooling)
-                        && other.similarity == *similarity
-                }
-            };
-            let compared = self.experiments.iter().filter(together);
-            let n_layers: usize = compared.map(|other| other.extraction.layers.len()).sum();
+            let compared = alike.compared_with(number).into_iter();
+            let n_layers: usize = compared.map(|other| self.experiments[other].extraction.layers.len()).sum();
             let bytes = similarity.trial_bytes(n_layers as u64);
             if bytes > REPORT_BYTES_MAX {
                 return Err(SpecError::Invalid {
@@ -364,6 +360,36 @@ impl JobSpec {
 
     fn texts_keys(&self) -> Vec<Digest> {
         self.texts.iter().map(|texts| crate::key::texts_key(&texts.plan)).collect()
+    }
+}
+
+/// Which experiments of a spec are compared with one another.
+pub struct Alike<'a> {
+    experiments: &'a [Experiment],
+    /// Those on the same texts with the same pooling: the only ones whose rows have anything to do with one another.
+    of_texts: BTreeMap<(usize, Pooling), Vec<usize>>,
+}
+
+impl<'a> Alike<'a> {
+    /// Of this spec.
+    pub fn new(spec: &'a JobSpec) -> Self {
+        let mut of_texts: BTreeMap<(usize, Pooling), Vec<usize>> = BTreeMap::new();
+        for (number, experiment) in spec.experiments.iter().enumerate() {
+            of_texts.entry((experiment.texts, experiment.pooling)).or_default().push(number);
+        }
+        Self { experiments: &spec.experiments, of_texts }
+    }
+
+    /// The experiments whose layers one matrix of that experiment has, itself among them, in the spec's order.
+    pub fn compared_with(&self, number: usize) -> Vec<usize> {
+        let experiment = &self.experiments[number];
+        match experiment.similarity.compare {
+            Compare::Within => vec![number],
+            Compare::Across => {
+                let same = |other: &usize| self.experiments[*other].similarity == experiment.similarity;
+                self.of_texts[&(experiment.texts, experiment.pooling)].iter().copied().filter(same).collect()
+            }
+        }
     }
 }
 

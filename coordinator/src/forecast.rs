@@ -1,6 +1,6 @@
 //! `plan` and `--dry-run`: what would run, what it costs, what is done already. Touches nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use lsa_common::record::ProfileBinding;
 use lsa_common::store::{Store, StoreError};
 use serde::Serialize;
 
-use crate::plan::{Extraction, Planned, What, Work, WorkId, plan};
+use crate::plan::{Extraction, Plan, What, Work, WorkId, plan};
 use crate::scheduler::work::WorkState;
 use crate::survey;
 
@@ -93,19 +93,19 @@ pub struct WorkForecast {
 /// Looks at a spec and, where there is one, at the bucket.
 pub async fn forecast(spec: &JobSpec, store: Option<&Store>) -> Result<Forecast, StoreError> {
     let plan = plan(spec);
+    let index = Index::new(&plan);
     let bindings = match store {
         Some(store) => Bindings::read(store).await?,
         None => Bindings::default(),
     };
     let mut works = Vec::new();
-    let mut surveyed: Vec<Surveyed> = Vec::new();
+    let mut keys: HashMap<WorkId, Digest> = HashMap::new();
     for work in &plan.works {
         let best = match store {
-            Some(store) => most_done(store, work, &bindings, &surveyed).await?,
-            None => Surveyed { work: work.id, key: None, units_done: 0 },
+            Some(store) => most_done(store, work, &bindings, &keys).await?,
+            None => MostDone::default(),
         };
-        let uses = |planned: &&Planned| needs(&plan.works, planned.comparison, work.id);
-        let (stage, what, rows, bytes) = describe(work, &plan.works);
+        let (stage, what, rows, bytes) = index.describe(work);
         works.push(WorkForecast {
             stage,
             what,
@@ -117,9 +117,9 @@ pub async fn forecast(spec: &JobSpec, store: Option<&Store>) -> Result<Forecast,
             memory_bytes: work.memory_bytes,
             memory_roomy_bytes: work.memory_bytes.saturating_add(spilled(work)),
             scratch_bytes: spilled(work),
-            shared_by: plan.experiments.iter().filter(uses).count(),
+            shared_by: index.n_users.get(&work.id).copied().unwrap_or(0),
         });
-        surveyed.push(best);
+        keys.extend(best.key.map(|key| (work.id, key)));
     }
     let left = |work: &WorkForecast, amount: u64| {
         let share = work.units.saturating_sub(work.units_done) as u128 * u128::from(amount);
@@ -138,11 +138,6 @@ pub async fn forecast(spec: &JobSpec, store: Option<&Store>) -> Result<Forecast,
         memory_bytes: works.iter().map(|work| work.memory_bytes).max().unwrap_or(0),
         works,
     })
-}
-
-fn needs(works: &[Arc<Work>], from: WorkId, wanted: WorkId) -> bool {
-    let Some(work) = works.iter().find(|work| work.id == from) else { return false };
-    from == wanted || work.depends_on.iter().any(|dependency| needs(works, *dependency, wanted))
 }
 
 fn describe_experiment(spec: &JobSpec, experiment: &lsa_common::job::Experiment) -> ExperimentForecast {
@@ -168,59 +163,87 @@ fn spilled(work: &Work) -> u64 {
     scratch.saturating_mul(if *calibrate { 2 } else { 1 })
 }
 
-/// Stage, what, rows and bytes written.
-fn describe(work: &Work, works: &[Arc<Work>]) -> (&'static str, String, u32, u64) {
-    match &work.what {
-        What::Prepare { texts, .. } => {
-            ("prepare", texts.plan.dataset.clone(), texts.n_texts, texts.plan.n_bytes())
+/// A plan's works as they are looked up: a grid may have a hundred thousand.
+struct Index<'a> {
+    works: HashMap<WorkId, &'a Work>,
+    /// By the key of the prepared texts.
+    datasets: HashMap<Digest, &'a str>,
+    /// How many experiments need a work.
+    n_users: HashMap<WorkId, usize>,
+}
+
+impl<'a> Index<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let works: HashMap<WorkId, &Work> = plan.works.iter().map(|work| (work.id, &**work)).collect();
+        let dataset = |work: &'a Arc<Work>| match &work.what {
+            What::Prepare { texts_key, texts } => Some((*texts_key, texts.plan.dataset.as_str())),
+            What::Mirror { .. } | What::Extract(_) | What::Compare(_) => None,
+        };
+        let datasets = plan.works.iter().filter_map(dataset).collect();
+        let mut n_users = HashMap::new();
+        for experiment in &plan.experiments {
+            let (mut needed, mut open) = (HashSet::new(), vec![experiment.comparison]);
+            while let Some(id) = open.pop() {
+                if needed.insert(id) {
+                    *n_users.entry(id).or_default() += 1;
+                    open.extend(works.get(&id).into_iter().flat_map(|work| &work.depends_on));
+                }
+            }
         }
-        What::Mirror { model, .. } => {
-            let bytes = model.files.iter().map(|file| file.size).sum();
-            ("mirror", model.name().to_owned(), 0, bytes)
+        Self { works, datasets, n_users }
+    }
+
+    /// Stage, what, rows and bytes written.
+    fn describe(&self, work: &Work) -> (&'static str, String, u32, u64) {
+        match &work.what {
+            What::Prepare { texts, .. } => {
+                ("prepare", texts.plan.dataset.clone(), texts.n_texts, texts.plan.n_bytes())
+            }
+            What::Mirror { model, .. } => {
+                let bytes = model.files.iter().map(|file| file.size).sum();
+                ("mirror", model.name().to_owned(), 0, bytes)
+            }
+            What::Extract(extraction) => {
+                let poolings: Vec<&str> =
+                    extraction.poolings.iter().map(|pooling| pooling.as_str()).collect();
+                let layers = extraction.settings.layers.len() as u64;
+                let row = u64::from(extraction.model.facts.hidden_size) * 4 * layers * poolings.len() as u64;
+                let what = format!("{} · {}", self.names(extraction), poolings.join(" "));
+                ("extract", what, extraction.n_texts, row * u64::from(extraction.n_texts))
+            }
+            What::Compare(comparison) => {
+                let settings = &comparison.settings;
+                let n_layers = comparison.n_layers() as u64;
+                let matrices = settings.metrics.len() as u64 * if settings.calibrate { 2 } else { 1 };
+                let numbers = n_layers * n_layers * matrices + n_layers * settings.layer_metrics.len() as u64;
+                let bytes = numbers * 8 * u64::from(settings.trials.at_most());
+                let first = self.works.get(&comparison.sides[0].extraction).map(|work| &work.what);
+                let first = match first {
+                    Some(What::Extract(extraction)) => self.names(extraction),
+                    _ => String::new(),
+                };
+                let names = match comparison.sides.len() {
+                    1 => first,
+                    n => format!("{first} and {} other model{}", n - 1, if n == 2 { "" } else { "s" }),
+                };
+                let what = format!("{names} · {} · {} layers", comparison.pooling, comparison.n_layers());
+                ("compare", what, settings.sample_size, bytes)
+            }
         }
-        What::Extract(extraction) => {
-            let poolings: Vec<&str> = extraction.poolings.iter().map(|pooling| pooling.as_str()).collect();
-            let layers = extraction.settings.layers.len() as u64;
-            let row = u64::from(extraction.model.facts.hidden_size) * 4 * layers * poolings.len() as u64;
-            let what = format!("{} · {}", names(extraction, works), poolings.join(" "));
-            ("extract", what, extraction.n_texts, row * u64::from(extraction.n_texts))
-        }
-        What::Compare(comparison) => {
-            let settings = &comparison.settings;
-            let n_layers = comparison.n_layers() as u64;
-            let matrices = settings.metrics.len() as u64 * if settings.calibrate { 2 } else { 1 };
-            let numbers = n_layers * n_layers * matrices + n_layers * settings.layer_metrics.len() as u64;
-            let bytes = numbers * 8 * u64::from(settings.trials.at_most());
-            let of = works.iter().find(|work| work.id == comparison.sides[0].extraction);
-            let first = match of.map(|work| &work.what) {
-                Some(What::Extract(extraction)) => names(extraction, works),
-                _ => String::new(),
-            };
-            let names = match comparison.sides.len() {
-                1 => first,
-                n => format!("{first} and {} other model{}", n - 1, if n == 2 { "" } else { "s" }),
-            };
-            let what = format!("{names} · {} · {} layers", comparison.pooling, comparison.n_layers());
-            ("compare", what, settings.sample_size, bytes)
-        }
+    }
+
+    /// Model and dataset of an extraction.
+    fn names(&self, extraction: &Extraction) -> String {
+        let dataset = self.datasets.get(&extraction.texts_key);
+        let dataset = dataset.and_then(|name| name.parse::<DatasetName>().ok());
+        let stem = dataset.map_or(String::new(), |name| name.stem());
+        format!("{} · {stem}", extraction.model.name())
     }
 }
 
-/// Model and dataset of an extraction.
-fn names(extraction: &Extraction, works: &[Arc<Work>]) -> String {
-    let dataset = works.iter().find_map(|work| match &work.what {
-        What::Prepare { texts_key, texts } if *texts_key == extraction.texts_key => {
-            Some(texts.plan.dataset.as_str())
-        }
-        What::Prepare { .. } | What::Mirror { .. } | What::Extract(_) | What::Compare(_) => None,
-    });
-    let dataset = dataset.and_then(|name| name.parse::<DatasetName>().ok());
-    let stem = dataset.map_or(String::new(), |name| name.stem());
-    format!("{} · {stem}", extraction.model.name())
-}
-
-struct Surveyed {
-    work: WorkId,
+/// The key under which most of a work is done, and how much.
+#[derive(Default)]
+struct MostDone {
     key: Option<Digest>,
     units_done: u64,
 }
@@ -242,7 +265,8 @@ impl Bindings {
     }
 
     fn of(&self, base: Digest) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(known, _)| *known == base).map(|(_, profile)| profile.as_str())
+        let from_base = self.0.range((base, String::new())..);
+        from_base.take_while(move |(known, _)| *known == base).map(|(_, profile)| profile.as_str())
     }
 }
 
@@ -251,8 +275,8 @@ async fn most_done(
     store: &Store,
     work: &Arc<Work>,
     bindings: &Bindings,
-    surveyed: &[Surveyed],
-) -> Result<Surveyed, StoreError> {
+    known: &HashMap<WorkId, Digest>,
+) -> Result<MostDone, StoreError> {
     let mut keys: Vec<Option<Digest>> = Vec::new();
     match &work.what {
         What::Prepare { texts_key, .. } => keys.push(Some(*texts_key)),
@@ -263,21 +287,20 @@ async fn most_done(
         }
         What::Compare(comparison) => {
             let base = comparison.base_key;
-            let key_of = |id| surveyed.iter().find(|known| known.work == id).and_then(|known| known.key);
             let rows: Option<Vec<Digest>> =
-                comparison.sides.iter().map(|side| key_of(side.extraction)).collect();
+                comparison.sides.iter().map(|side| known.get(&side.extraction).copied()).collect();
             let rows = rows.unwrap_or_default();
             let profiles = bindings.of(base).filter(|_| !rows.is_empty());
             keys.extend(profiles.map(|profile| Some(comparison_key(base, &rows, profile))));
         }
     }
-    let mut best = Surveyed { work: work.id, key: None, units_done: 0 };
+    let mut best = MostDone::default();
     for key in keys {
         let survey = survey::look(store, work, key).await?;
         let mut state = WorkState::new(work.clone());
         state.open(survey);
         if best.key.is_none() || state.n_done() > best.units_done {
-            best = Surveyed { work: work.id, key, units_done: state.n_done() };
+            best = MostDone { key, units_done: state.n_done() };
         }
     }
     Ok(best)
@@ -376,8 +399,9 @@ fn scaled(number: u64, base: f64, units: &[&str]) -> String {
 
 /// Rows and bytes of an extraction, for a check of free space.
 pub fn embedding_bytes(spec: &JobSpec) -> u64 {
-    let works = plan(spec).works;
-    works.iter().map(|work| describe(work, &works).3).sum()
+    let plan = plan(spec);
+    let index = Index::new(&plan);
+    plan.works.iter().map(|work| index.describe(work).3).sum()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lsa_common::cost;
 use lsa_common::dataset::TextsSpec;
 use lsa_common::id::{Digest, UnitId};
-use lsa_common::job::{Compare, Experiment, ExtractionSettings, JobSpec, SimilaritySettings, Trials};
+use lsa_common::job::{Alike, ExtractionSettings, JobSpec, SimilaritySettings, Trials};
 use lsa_common::key::{comparison_base_key, digest_of, extraction_base_key, model_files_key, texts_key};
 use lsa_common::model::{PinnedModel, Pooling};
 use lsa_common::wire::MESSAGE_BYTES_MAX;
@@ -190,7 +190,7 @@ impl Comparison {
                 sample_size: 10,
                 layer_metrics: Vec::new(),
                 trials,
-                compare: Compare::Within,
+                compare: lsa_common::job::Compare::Within,
                 calibrate: false,
                 seed: 1,
             },
@@ -288,20 +288,13 @@ pub fn plan(spec: &JobSpec) -> Plan {
         sides.push((*base_key, side));
     }
 
+    let alike = Alike::new(spec);
     let mut experiments = Vec::with_capacity(spec.experiments.len());
     for (number, experiment) in spec.experiments.iter().enumerate() {
         let own = sides[number].0;
-        let compared: BTreeMap<Digest, &Side> = match experiment.similarity.compare {
-            Compare::Within => BTreeMap::from([(own, &sides[number].1)]),
-            Compare::Across => {
-                let together = |(other, _): &(&Experiment, &(Digest, Side))| {
-                    (other.texts, other.pooling) == (experiment.texts, experiment.pooling)
-                        && other.similarity == experiment.similarity
-                };
-                let all = spec.experiments.iter().zip(&sides).filter(together);
-                all.map(|(_, (base_key, side))| (*base_key, side)).collect()
-            }
-        };
+        let compared = alike.compared_with(number).into_iter();
+        let compared: BTreeMap<Digest, &Side> =
+            compared.map(|other| (sides[other].0, &sides[other].1)).collect();
         let base_keys: Vec<Digest> = compared.keys().copied().collect();
         let comparison = add(comparison_work(Comparison {
             base_key: comparison_base_key(&base_keys, experiment.pooling, &experiment.similarity),
