@@ -22,7 +22,7 @@ use crate::identity::{Identity, now_rfc3339};
 use crate::output::Output;
 use crate::plan::plan;
 use crate::scheduler::event::{Departure, Effect, Event, JobSettings, MergeKeys};
-use crate::scheduler::{self, State};
+use crate::scheduler::{self, ExperimentStatus, State};
 use crate::store_clock::StoreClock;
 use handle::{Handle, JobSnapshot, WorkerSnapshot};
 
@@ -366,8 +366,9 @@ impl Driver {
                 self.log(&job, format!("run ended: {state:?}").to_lowercase());
                 let Some(entry) = self.jobs.get(&job) else { return };
                 let view = self.state.job_view(&job);
+                let experiments = self.state.experiments(&job);
                 let elapsed_ms = self.now().since(entry.started);
-                let end = effects::JobEnd::new(&job, entry, state, view, elapsed_ms);
+                let end = effects::JobEnd::new(&job, entry, state, view, experiments, elapsed_ms);
                 spawn(&self.merge_permits, effects::end_job(self.context(), end));
             }
         }
@@ -414,9 +415,16 @@ impl Driver {
             view,
             elapsed_ms: entry.elapsed_ms.unwrap_or_else(|| self.now().since(entry.started)),
             written: entry.elapsed_ms.is_some(),
-            merged: entry.merged.clone(),
             error: entry.error.clone(),
         })
+    }
+
+    pub(crate) fn experiments(&self, job: &JobId) -> Vec<ExperimentStatus> {
+        self.state.experiments(job)
+    }
+
+    pub(crate) fn merged(&self, job: &JobId) -> Vec<MergeKeys> {
+        self.jobs.get(job).map(|entry| entry.merged.values().cloned().collect()).unwrap_or_default()
     }
 
     pub(crate) fn log_lines(&self, job: &JobId) -> Vec<String> {

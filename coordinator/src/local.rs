@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use lsa_common::id::{Epoch, WorkerId};
+use lsa_common::id::{Digest, Epoch, WorkerId};
 use lsa_common::job::JobSpec;
 use lsa_common::store::{Store, StoreError};
 use tokio::process::{Child, Command};
@@ -23,6 +23,7 @@ use crate::identity::Identity;
 use crate::progress::Progress;
 use crate::rpc::desk::HubDesk;
 use crate::rpc::{self, ServeError};
+use crate::scheduler::ExperimentStatus;
 use crate::scheduler::event::{Departure, Event};
 use crate::seat::Seat;
 
@@ -58,9 +59,20 @@ pub struct LocalConfig {
 #[derive(Debug)]
 pub enum LocalEnd {
     /// The job ended by itself.
-    Ended(Box<JobSnapshot>),
+    Ended(Box<LocalResult>),
     /// Ctrl-C; the job can be resumed.
     Interrupted,
+}
+
+/// A job that ended by itself.
+#[derive(Debug)]
+pub struct LocalResult {
+    /// How.
+    pub snapshot: JobSnapshot,
+    /// How its experiments ended, in the spec's order.
+    pub experiments: Vec<ExperimentStatus>,
+    /// The extractions that it used.
+    pub extractions: BTreeSet<Digest>,
 }
 
 /// Why a run could not go on.
@@ -189,7 +201,10 @@ pub async fn run(config: LocalConfig, progress: &mut Progress) -> Result<LocalEn
                 }
                 progress.show(&snapshot);
                 if snapshot.written {
-                    break Ok(LocalEnd::Ended(Box::new(snapshot)));
+                    let experiments = handle.experiments(&accepted.job).await;
+                    let merged = handle.merged(&accepted.job).await;
+                    let extractions = merged.iter().map(|keys| keys.extraction_key).collect();
+                    break Ok(LocalEnd::Ended(Box::new(LocalResult { snapshot, experiments, extractions })));
                 }
             }
             Some(error) = failed.recv() => break Err(error),
@@ -213,9 +228,9 @@ pub async fn run(config: LocalConfig, progress: &mut Progress) -> Result<LocalEn
     // Workers that are left are killed here: when the process ends, nobody may be in time to do it.
     keepers.shutdown().await;
     match end {
-        Ok(LocalEnd::Ended(snapshot)) => match &snapshot.error {
+        Ok(LocalEnd::Ended(result)) => match &result.snapshot.error {
             Some(error) => Err(LocalError::Output(error.clone())),
-            None => Ok(LocalEnd::Ended(snapshot)),
+            None => Ok(LocalEnd::Ended(result)),
         },
         end => end,
     }

@@ -400,22 +400,22 @@ async fn run(args: RunArgs, log: &str) -> Result<u8, Failure> {
         device: config.machine.device.clone(),
         log: log.to_owned(),
     };
-    let snapshot = match local::run(local, &mut progress).await? {
-        LocalEnd::Ended(snapshot) => snapshot,
+    let result = match local::run(local, &mut progress).await? {
+        LocalEnd::Ended(result) => *result,
         LocalEnd::Interrupted => {
             eprintln!("interrupted; the same command goes on where this one stopped");
             return Ok(INTERRUPTED);
         }
     };
     if let Some(limit_bytes) = config.machine.store_limit_bytes {
-        let keep = snapshot.merged.values().map(|keys| keys.extraction_key).collect();
-        let evicted = evict(&store, limit_bytes, &keep).await?;
+        let evicted = evict(&store, limit_bytes, &result.extractions).await?;
         if evicted.extractions > 0 {
             let (n, freed) = (evicted.extractions, forecast::bytes(evicted.bytes));
             progress
                 .say(&format!("evicted {n} extractions, {freed}, to keep the bucket within --store-limit"));
         }
     }
+    let snapshot = &result.snapshot;
     let view = &snapshot.view;
     if config.json {
         let summary = serde_json::json!({
@@ -432,7 +432,7 @@ async fn run(args: RunArgs, log: &str) -> Result<u8, Failure> {
             output_dir.display()
         );
     }
-    report_failures(&snapshot);
+    report_failures(&result);
     Ok(match view.state {
         RunState::Running | RunState::Done => 0,
         RunState::Partial => PARTIAL,
@@ -440,16 +440,17 @@ async fn run(args: RunArgs, log: &str) -> Result<u8, Failure> {
     })
 }
 
-fn report_failures(snapshot: &lsa_coordinator::driver::handle::JobSnapshot) {
+fn report_failures(result: &local::LocalResult) {
     use lsa_coordinator::scheduler::ExperimentStatus;
-    for (experiment, status) in snapshot.spec.experiments.iter().zip(&snapshot.view.experiments) {
+    let spec = &result.snapshot.spec;
+    for (experiment, status) in spec.experiments.iter().zip(&result.experiments) {
         match status {
             ExperimentStatus::Failed(message) => eprintln!("failed: {}: {message}", experiment.name),
             ExperimentStatus::Cancelled => eprintln!("not run: {}", experiment.name),
             ExperimentStatus::Waiting | ExperimentStatus::Merging | ExperimentStatus::Done => {}
         }
     }
-    for unresolved in &snapshot.spec.unresolved {
+    for unresolved in &spec.unresolved {
         eprintln!("failed: {}: {}", unresolved.name, unresolved.error);
     }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::driver::handle::JobSnapshot;
-use crate::scheduler::ExperimentStatus;
 
 /// Between two plain lines, unless something has happened.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -34,7 +33,6 @@ impl Sight {
     /// Of a job of this process.
     pub fn of(snapshot: &JobSnapshot) -> Self {
         let view = &snapshot.view;
-        let done = |status: &&ExperimentStatus| **status == ExperimentStatus::Done;
         let doing = match (view.leases.as_slice(), &view.waiting) {
             ([], Some(waiting)) => format!("waiting: {waiting}"),
             ([], None) => String::new(),
@@ -45,8 +43,8 @@ impl Sight {
             fraction: view.fraction,
             units_done: view.units_done,
             units_total: view.units_total,
-            experiments_done: view.experiments.iter().filter(done).count(),
-            experiments_total: view.experiments.len(),
+            experiments_done: view.experiments_done,
+            experiments_total: view.experiments_total,
             doing,
         }
     }

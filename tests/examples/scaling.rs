@@ -101,9 +101,9 @@ async fn measure(cluster: &Cluster, channel: Channel, spec: &JobSpec, n_workers:
     let mut client = JobsClient::new(channel);
     let begun = Instant::now();
     let cpu_before = cpu_seconds(cluster.coordinator_pid());
-    let spec_json = serde_json::to_string(spec).expect("a spec serialises");
+    let chunk = pb::SpecChunk { data: serde_json::to_vec(spec).expect("a spec serialises").into() };
     let job_id =
-        client.submit(pb::SubmitRequest { spec_json }).await.expect("a sound spec").into_inner().job_id;
+        client.submit(futures::stream::iter([chunk])).await.expect("a sound spec").into_inner().job_id;
     let mut updates = client.watch_job(pb::JobRequest { job_id }).await.expect("just submitted").into_inner();
     let mut last = None;
     while let Some(status) = updates.message().await.expect("the coordinator is there") {

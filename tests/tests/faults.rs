@@ -6,6 +6,8 @@
 mod clocks;
 #[path = "faults/disks.rs"]
 mod disks;
+#[path = "faults/large.rs"]
+mod large;
 #[path = "faults/links.rs"]
 mod links;
 #[path = "faults/memory.rs"]

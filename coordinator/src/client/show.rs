@@ -113,7 +113,7 @@ pub async fn jobs(args: &ListArgs) -> Result<(), ClientError> {
     }
     let ids = list.jobs.iter().map(|job| job.job_id.len()).max().unwrap_or(0);
     for job in &list.jobs {
-        let n_experiments = job.experiments.len();
+        let n_experiments = job.experiments_total;
         println!(
             "{:<ids$}  {:<9}  {:>3.0}%  {n_experiments} experiment{}",
             job.job_id,
@@ -260,8 +260,8 @@ fn sight(status: &pb::JobStatus) -> Sight {
         fraction: status.fraction,
         units_done: status.units_done,
         units_total: status.units_total,
-        experiments_done: status.experiments.iter().filter(|e| e.state == "done").count(),
-        experiments_total: status.experiments.len(),
+        experiments_done: usize::try_from(status.experiments_done).unwrap_or(usize::MAX),
+        experiments_total: usize::try_from(status.experiments_total).unwrap_or(usize::MAX),
         doing,
     }
 }
@@ -312,7 +312,8 @@ pub fn status_json(status: &pb::JobStatus) -> Value {
         "job": status.job_id, "run": status.run, "name": status.name, "state": state_name(status.state()),
         "waiting": status.waiting, "units_total": status.units_total, "units_done": status.units_done,
         "units_run": status.units_run, "fraction": status.fraction, "elapsed_ms": status.elapsed_ms,
-        "paused": status.paused,
+        "paused": status.paused, "experiments_total": status.experiments_total,
+        "experiments_done": status.experiments_done,
         "experiments": status.experiments.iter().map(experiment).collect::<Vec<_>>(),
         "leases": status.leases.iter().map(lease).collect::<Vec<_>>(),
     })

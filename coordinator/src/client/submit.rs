@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use lsa_common::dataset::Place;
 use lsa_common::hub::ContentId;
 use lsa_common::id::Digest;
@@ -48,8 +49,12 @@ pub async fn submit(
         }
         send(client, input).await?;
     }
-    let spec_json = serde_json::to_string(spec).expect("a spec is plain data with string keys");
-    Ok(client.submit(pb::SubmitRequest { spec_json }).await?.into_inner())
+    let json = Bytes::from(serde_json::to_vec(spec).expect("a spec is plain data with string keys"));
+    let starts = (0..json.len()).step_by(CHUNK);
+    let chunks: Vec<pb::SpecChunk> = starts
+        .map(|start| pb::SpecChunk { data: json.slice(start..json.len().min(start + CHUNK)) })
+        .collect();
+    Ok(client.submit(tokio_stream::iter(chunks)).await?.into_inner())
 }
 
 /// Every file that workers will need, each once.

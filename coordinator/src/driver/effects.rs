@@ -259,6 +259,7 @@ pub(crate) struct JobEnd {
     run: u32,
     state: RunState,
     view: Option<JobView>,
+    experiments: Vec<ExperimentStatus>,
     elapsed_ms: u64,
     merged: BTreeMap<usize, MergeKeys>,
     outcomes: BTreeMap<usize, ExperimentOutcome>,
@@ -271,6 +272,7 @@ impl JobEnd {
         entry: &JobEntry,
         state: RunState,
         view: Option<JobView>,
+        experiments: Vec<ExperimentStatus>,
         elapsed_ms: u64,
     ) -> Self {
         Self {
@@ -278,6 +280,7 @@ impl JobEnd {
             run: entry.run,
             state,
             view,
+            experiments,
             elapsed_ms,
             merged: entry.merged.clone(),
             outcomes: entry.outcomes.clone(),
@@ -293,7 +296,7 @@ impl JobEnd {
                 (ExperimentState::Cancelled, None)
             }
         };
-        self.view.iter().flat_map(|view| view.experiments.iter().map(status)).collect()
+        self.experiments.iter().map(status).collect()
     }
 }
 

@@ -1,6 +1,5 @@
 //! How the rest of the process talks to the driver's loop.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lsa_common::id::{JobId, WorkerId};
@@ -14,6 +13,7 @@ use super::{Accepted, Driver, Message, WorkerInfo};
 use crate::identity::{Identity, now_rfc3339};
 use crate::journal;
 use crate::output::Output;
+use crate::scheduler::ExperimentStatus;
 use crate::scheduler::event::{Event, MergeKeys};
 use crate::scheduler::view::JobView;
 
@@ -54,8 +54,6 @@ pub struct JobSnapshot {
     pub elapsed_ms: u64,
     /// It has ended and everything is written.
     pub written: bool,
-    /// The keys of the experiments that are merged.
-    pub merged: BTreeMap<usize, MergeKeys>,
     /// Why its results could not be written, if so.
     pub error: Option<String>,
 }
@@ -139,6 +137,18 @@ impl Handle {
     pub async fn job(&self, job: &JobId) -> Option<JobSnapshot> {
         let job = job.clone();
         self.look(move |driver| driver.snapshot(&job)).await.flatten()
+    }
+
+    /// How the experiments of a job stand that this process has accepted, in the spec's order.
+    pub async fn experiments(&self, job: &JobId) -> Vec<ExperimentStatus> {
+        let job = job.clone();
+        self.look(move |driver| driver.experiments(&job)).await.unwrap_or_default()
+    }
+
+    /// The keys of those that are merged.
+    pub async fn merged(&self, job: &JobId) -> Vec<MergeKeys> {
+        let job = job.clone();
+        self.look(move |driver| driver.merged(&job)).await.unwrap_or_default()
     }
 
     /// What happened to a job that this process has accepted, line by line.

@@ -32,6 +32,8 @@ use crate::seat::Seat;
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes of one chunk of a result file.
 const CHUNK: usize = 1 << 20;
+/// Bytes of a spec: some hundred thousand experiments.
+const SPEC_BYTES_MAX: usize = 512 << 20;
 /// Bytes of one input file; a model's weights are the largest.
 const INPUT_BYTES_MAX: u64 = 64 << 30;
 
@@ -101,15 +103,31 @@ async fn receive(
     Ok(())
 }
 
+/// A whole spec. A large one takes seconds to read, which no other client should wait for.
+async fn receive_spec(mut chunks: Streaming<pb::SpecChunk>) -> Result<JobSpec, Status> {
+    let mut json = Vec::new();
+    while let Some(chunk) = chunks.message().await? {
+        if json.len() + chunk.data.len() > SPEC_BYTES_MAX {
+            let fault = format!("it is longer than {SPEC_BYTES_MAX} bytes; split the grid");
+            return Err(WireError::invalid("spec", fault).into());
+        }
+        json.extend_from_slice(&chunk.data);
+    }
+    let read = tokio::task::spawn_blocking(move || serde_json::from_slice(&json)).await;
+    let spec = read.map_err(|_| Status::internal("reading the spec was interrupted"))?;
+    spec.map_err(|e| WireError::invalid("spec", e).into())
+}
+
 enum Known {
     Live(Box<JobSnapshot>),
     Ended(Box<EndedJob>),
 }
 
 impl Known {
-    fn status(&self) -> pb::JobStatus {
+    /// Without the experiments of a job that runs.
+    fn counts(&self) -> pb::JobStatus {
         match self {
-            Self::Live(snapshot) => live_to_pb(snapshot),
+            Self::Live(snapshot) => live_to_pb(snapshot, &[]),
             Self::Ended(ended) => ended_to_pb(ended),
         }
     }
@@ -188,9 +206,11 @@ impl Jobs for JobsService {
         self.desk.read_texts(request.into_inner()).await
     }
 
-    async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitReply>, Status> {
-        let spec: JobSpec = serde_json::from_str(&request.into_inner().spec_json)
-            .map_err(|e| WireError::invalid("spec_json", e))?;
+    async fn submit(
+        &self,
+        request: Request<Streaming<pb::SpecChunk>>,
+    ) -> Result<Response<pb::SubmitReply>, Status> {
+        let spec = receive_spec(request.into_inner()).await?;
         let accepted =
             self.seat.leading()?.submit(spec, OutputFor::Bucket).await.map_err(|error| match &error {
                 SubmitError::Spec(_) => Status::invalid_argument(chain(&error)),
@@ -205,7 +225,8 @@ impl Jobs for JobsService {
     }
 
     async fn get_job(&self, request: Request<pb::JobRequest>) -> Result<Response<pb::JobStatus>, Status> {
-        Ok(Response::new(self.known(request).await?.status()))
+        let known = self.known(request).await?;
+        Ok(Response::new(self.status(&known).await?))
     }
 
     async fn watch_job(
@@ -216,37 +237,38 @@ impl Jobs for JobsService {
         let (sender, statuses) = mpsc::channel(4);
         let handle = self.seat.handle()?;
         tokio::spawn(async move {
-            let mut status = known.status();
             let mut live = match known {
-                Known::Live(snapshot) => Some(snapshot),
-                Known::Ended(_) => None,
+                Known::Live(snapshot) => snapshot,
+                Known::Ended(ended) => {
+                    // Only a watcher that has gone away refuses.
+                    let _ = sender.send(Ok(ended_to_pb(&ended))).await;
+                    return;
+                }
             };
             let mut ticks = tokio::time::interval(WATCH_INTERVAL);
-            loop {
-                let ended = live.as_ref().is_none_or(|snapshot| snapshot.written);
-                // Only a watcher that has gone away refuses.
-                if sender.send(Ok(status)).await.is_err() || ended {
+            while !live.written {
+                if sender.send(Ok(live_to_pb(&live, &[]))).await.is_err() {
                     return;
                 }
                 ticks.tick().await;
-                let Some(job) = live.as_ref().map(|snapshot| snapshot.job.clone()) else { return };
-                let Some(snapshot) = handle.job(&job).await else { return };
-                status = live_to_pb(&snapshot);
-                live = Some(Box::new(snapshot));
+                let Some(snapshot) = handle.job(&live.job).await else { return };
+                *live = snapshot;
             }
+            let experiments = handle.experiments(&live.job).await;
+            let _ = sender.send(Ok(live_to_pb(&live, &experiments))).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(statuses))))
     }
 
     async fn list_jobs(&self, _: Request<pb::ListJobsRequest>) -> Result<Response<pb::JobList>, Status> {
         let live = self.seat.handle()?.jobs().await;
-        let mut jobs: Vec<pb::JobStatus> = live.iter().map(live_to_pb).collect();
+        let mut jobs: Vec<pb::JobStatus> = live.iter().map(|job| live_to_pb(job, &[])).collect();
         let ids = journal::job_ids(self.seat.handle()?.store()).await.map_err(|e| store_status(&e))?;
         for id in ids.iter().filter(|id| live.iter().all(|job| job.job != **id)) {
             if let Some(ended) =
                 journal::ended(self.seat.handle()?.store(), id).await.map_err(journal_status)?
             {
-                jobs.push(ended_to_pb(&ended));
+                jobs.push(pb::JobStatus { experiments: Vec::new(), ..ended_to_pb(&ended) });
             }
         }
         Ok(Response::new(pb::JobList { jobs }))
@@ -266,7 +288,7 @@ impl Jobs for JobsService {
             Known::Live(snapshot) => {
                 self.seat.leading()?.cancel(&snapshot.job).await;
                 let snapshot = self.seat.handle()?.job(&snapshot.job).await.unwrap_or(*snapshot);
-                Ok(Response::new(live_to_pb(&snapshot)))
+                Ok(Response::new(self.status(&Known::Live(Box::new(snapshot))).await?))
             }
             Known::Ended(ended) => Ok(Response::new(ended_to_pb(&ended))),
         }
@@ -332,7 +354,10 @@ impl Jobs for JobsService {
         request: Request<pb::FetchRequest>,
     ) -> Result<Response<Self::FetchResultStream>, Status> {
         let request = request.into_inner();
-        let results = self.results(self.find(&request.job_id).await?).await?;
+        let results = match self.listed_before(&request.job_id).await {
+            Some(results) => results,
+            None => self.results(self.find(&request.job_id).await?).await?,
+        };
         let bytes = results.read(&request.path).await.map_err(|e| results_status(&e))?;
         let pieces: Vec<Bytes> = (0..bytes.len().max(1))
             .step_by(CHUNK)
@@ -355,15 +380,28 @@ impl JobsService {
             Known::Live(snapshot) if snapshot.view.state == RunState::Running => {
                 handle.pause(&snapshot.job, snapshot.run, paused).await.map_err(|e| store_status(&e))?;
                 let snapshot = handle.job(&snapshot.job).await.unwrap_or(*snapshot);
-                Ok(Response::new(live_to_pb(&snapshot)))
+                Ok(Response::new(self.status(&Known::Live(Box::new(snapshot))).await?))
             }
             known => {
-                let job = known.status().job_id;
+                let job = known.counts().job_id;
                 Err(Status::failed_precondition(format!(
                     "job {job} has ended; submit it again to run it again"
                 )))
             }
         }
+    }
+
+    async fn status(&self, known: &Known) -> Result<pb::JobStatus, Status> {
+        let Known::Live(snapshot) = known else { return Ok(known.counts()) };
+        let experiments = self.seat.handle()?.experiments(&snapshot.job).await;
+        Ok(live_to_pb(snapshot, &experiments))
+    }
+
+    /// The results of a job that were listed last: whoever fetches a hundred thousand files has each of them looked up
+    /// where the first one was found.
+    async fn listed_before(&self, job: &str) -> Option<Arc<Results>> {
+        let listed = self.listed.lock().await;
+        listed.as_ref().filter(|(known, _, _)| known.as_str() == job).map(|(_, _, results)| results.clone())
     }
 
     async fn results(&self, known: Known) -> Result<Arc<Results>, Status> {
@@ -429,7 +467,8 @@ fn state_to_pb(state: RunState) -> pb::JobState {
     }
 }
 
-fn live_to_pb(snapshot: &JobSnapshot) -> pb::JobStatus {
+/// A job that this process has accepted, with as many of its experiments as are given.
+fn live_to_pb(snapshot: &JobSnapshot, experiments: &[ExperimentStatus]) -> pb::JobStatus {
     let view = &snapshot.view;
     // A job whose results are still being written is not over for its owner.
     let state = if snapshot.written { view.state } else { RunState::Running };
@@ -458,7 +497,7 @@ fn live_to_pb(snapshot: &JobSnapshot) -> pb::JobStatus {
         units_done: view.units_done,
         units_run: view.units_run,
         fraction: view.fraction,
-        experiments: snapshot.spec.experiments.iter().zip(&view.experiments).map(experiment).collect(),
+        experiments: snapshot.spec.experiments.iter().zip(experiments).map(experiment).collect(),
         leases: view
             .leases
             .iter()
@@ -474,6 +513,8 @@ fn live_to_pb(snapshot: &JobSnapshot) -> pb::JobStatus {
             .collect(),
         elapsed_ms: snapshot.elapsed_ms,
         paused: snapshot.view.paused,
+        experiments_total: view.experiments_total as u64,
+        experiments_done: view.experiments_done as u64,
     }
 }
 
@@ -498,5 +539,7 @@ fn ended_to_pb(ended: &EndedJob) -> pb::JobStatus {
         leases: Vec::new(),
         elapsed_ms: status.elapsed_ms,
         paused: false,
+        experiments_total: status.experiments.len() as u64,
+        experiments_done: status.experiments.values().filter(|end| end.state == "done").count() as u64,
     }
 }

@@ -25,8 +25,10 @@ pub struct JobView {
     pub units_run: u64,
     /// Share of the work that is done, from 0 to 1; running units count by their progress.
     pub fraction: f64,
-    /// Per experiment, in the spec's order.
-    pub experiments: Vec<ExperimentStatus>,
+    /// Experiments whose results are written.
+    pub experiments_done: usize,
+    /// Experiments in all.
+    pub experiments_total: usize,
     /// Live leases.
     pub leases: Vec<LeaseView>,
 }
@@ -52,11 +54,12 @@ impl State {
     /// A job as its owner sees it.
     pub fn job_view(&self, id: &JobId) -> Option<JobView> {
         let job = self.jobs.get(id)?;
-        let experiments = job.experiments.iter().map(|e| e.status.clone()).collect();
+        let experiments_done =
+            job.experiments.iter().filter(|experiment| experiment.status == ExperimentStatus::Done).count();
         if let (Some(state), Some(last)) = (job.ended, &job.last_view) {
             return Some(JobView {
                 state,
-                experiments,
+                experiments_done,
                 paused: false,
                 waiting: None,
                 leases: Vec::new(),
@@ -71,7 +74,8 @@ impl State {
             units_done: 0,
             units_run: 0,
             fraction: 0.0,
-            experiments,
+            experiments_done,
+            experiments_total: job.experiments.len(),
             leases: Vec::new(),
         };
         let (mut weight_done, mut weight_total) = (0.0, 0.0);
@@ -111,6 +115,12 @@ impl State {
             view.waiting = self.why_waiting(id);
         }
         Some(view)
+    }
+
+    /// How a job's experiments stand, in the spec's order.
+    pub fn experiments(&self, id: &JobId) -> Vec<ExperimentStatus> {
+        let experiments = self.jobs.get(id).into_iter().flat_map(|job| &job.experiments);
+        experiments.map(|experiment| experiment.status.clone()).collect()
     }
 
     /// The running jobs that need the unit.

@@ -429,8 +429,9 @@ impl World {
         let view = self.state.job_view(id).expect("it was accepted");
         assert_eq!(view.state, state);
         assert!(view.leases.is_empty());
-        assert!(view.experiments.iter().all(|status| *status != ExperimentStatus::Waiting));
-        for (status, planned) in view.experiments.iter().zip(&job.plan.experiments) {
+        let experiments = self.state.experiments(id);
+        assert!(experiments.iter().all(|status| *status != ExperimentStatus::Waiting));
+        for (status, planned) in experiments.iter().zip(&job.plan.experiments) {
             let ExperimentStatus::Failed(message) = status else { continue };
             let given_up: Vec<WorkId> = self.watch.given_up.iter().map(work_of).collect();
             let excused =
@@ -439,7 +440,7 @@ impl World {
             let reasons = (1..=MAX_ATTEMPTS).all(|n| message.contains(&format!("attempt {n} by ")));
             assert!(!message.contains(" attempts: ") || reasons, "not every reason is told: {message}");
         }
-        let all_done = view.experiments.iter().all(|status| *status == ExperimentStatus::Done);
+        let all_done = experiments.iter().all(|status| *status == ExperimentStatus::Done);
         assert_eq!(state == RunState::Done, all_done);
     }
 
