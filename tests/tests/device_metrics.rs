@@ -111,10 +111,24 @@ fn bits(matrix: &[f64]) -> Vec<u64> {
     matrix.iter().map(|cell| cell.to_bits()).collect()
 }
 
+/// Of [`layers`], the one whose rows are all as far apart: which of them are the nearest is up to rounding.
+const SIMPLEX: usize = 9;
+
+/// Whether a cell depends on the order of neighbours that only rounding tells apart.
+fn is_of_equal_neighbours(spec: &MetricSpec, place: usize, n_layers: usize) -> bool {
+    let of_neighbours = [MetricName::JaccardSimilarity, MetricName::MutualKnn, MetricName::RankSimilarity];
+    let of_simplex = place / n_layers == SIMPLEX || place % n_layers == SIMPLEX;
+    spec.inner == Some(Inner::Euclidean) && of_neighbours.contains(&spec.name) && of_simplex
+}
+
 /// Panics where a cell of `got` is not that of `expected`.
 fn check(what: &str, spec: &MetricSpec, got: &[f64], expected: &[f64]) {
     assert_eq!(got.len(), expected.len());
+    let n_layers = got.len().isqrt();
     for (place, (got, expected)) in got.iter().zip(expected).enumerate() {
+        if is_of_equal_neighbours(spec, place, n_layers) {
+            continue;
+        }
         // A product near zero is known to rounding, and its root to the root of that.
         let allowed = match spec.name {
             MetricName::DistanceCorrelation => TOLERANCE / expected.max(1e-4),

@@ -61,7 +61,7 @@ fn doubled_ranks(values: &[f64], records_max: usize) -> Option<Vec<i32>> {
 
 vectorised! {
     /// The smallest and the largest of `values`; infinities the wrong way round where there is none.
-    fn range(values: &[f64]) -> (f64, f64) {
+    pub fn range(values: &[f64]) -> (f64, f64) {
         const LANES: usize = 8;
         let (mut low, mut high) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
         let (blocks, rest) = values.as_chunks::<LANES>();

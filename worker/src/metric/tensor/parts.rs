@@ -6,6 +6,7 @@ use tch::{Kind, TchError, Tensor};
 use super::super::matrix::{entries, size};
 use super::super::neighbours::Neighbours;
 use super::super::quantity::Quantity;
+use super::super::rsa;
 use super::super::{Part, PartError, Undefined};
 use super::pairs::TensorPairs;
 use super::vector::TensorVector;
@@ -35,7 +36,13 @@ pub fn centred_distances(pairs: &mut TensorPairs<'_>) -> Result<Part, PartError>
 /// Doubled average ranks of the similarities less their mean, for RSA.
 pub fn ranks(spec: &MetricSpec, pairs: &mut TensorPairs<'_>) -> Result<Part, PartError> {
     let similarities = similarities(spec, pairs)?;
-    let ranks = centred_double_ranks(&pairs.upper(&similarities)?)?.ok_or(Undefined::EqualSimilarities)?;
+    let similarities = pairs.upper(&similarities)?;
+    let (low, high) =
+        (similarities.f_min()?.f_double_value(&[])?, similarities.f_max()?.f_double_value(&[])?);
+    if rsa::are_equal(spec, low, high) {
+        return Err(Undefined::EqualSimilarities.into());
+    }
+    let ranks = centred_double_ranks(&similarities)?.ok_or(Undefined::EqualSimilarities)?;
     Ok(Part::new(TensorVector::new(&ranks, &ranks.f_narrow(0, 0, 0)?)?))
 }
 
