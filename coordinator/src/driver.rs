@@ -204,7 +204,7 @@ impl Driver {
             commit_permits: Arc::new(Semaphore::new(settings.commits_at_once)),
             merge_permits: Arc::new(Semaphore::new(settings.merges_at_once)),
         };
-        (driver, Handle { sender, store, identity })
+        (driver, Handle { sender, store, identity, submitting: Arc::default() })
     }
 
     /// Runs until every handle is gone or the task is dropped.

@@ -7,7 +7,7 @@ use lsa_common::job::{JobSpec, SpecError};
 use lsa_common::layout;
 use lsa_common::record::{PauseOrder, RunRequest};
 use lsa_common::store::{Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{Accepted, Driver, Message, WorkerInfo};
 use crate::identity::{Identity, now_rfc3339};
@@ -23,6 +23,8 @@ pub struct Handle {
     pub(crate) sender: mpsc::Sender<Message>,
     pub(crate) store: Store,
     pub(crate) identity: Identity,
+    /// Submissions take turns.
+    pub(crate) submitting: Arc<Mutex<()>>,
 }
 
 /// Why a job was not taken.
@@ -78,6 +80,8 @@ impl Handle {
     pub async fn submit(&self, spec: JobSpec, output: OutputFor) -> Result<Accepted, SubmitError> {
         spec.check()?;
         let job = spec.id();
+        // Two that submit the same at once would begin two runs of it.
+        let _turn = self.submitting.lock().await;
         if let Some(known) = self.job(&job).await
             && !known.written
         {
