@@ -7,6 +7,7 @@
 
 mod connect;
 mod error;
+mod folder;
 mod probe;
 mod profile;
 mod upload;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::buffered::BufWriter;
 use object_store::{
     ObjectStore, ObjectStoreExt, PutMode, PutOptions, local::LocalFileSystem, memory::InMemory, path,
@@ -44,6 +45,8 @@ const SINGLE_PUT_BYTES_MAX: usize = 32 << 20;
 /// Parts of an object that is written piece by piece; at most [`PARTS_AT_ONCE`] of them are in memory.
 const PART_BYTES: usize = 8 << 20;
 const PARTS_AT_ONCE: usize = 4;
+/// Objects that are asked after side by side.
+const LOOKS_AT_ONCE: usize = 16;
 /// How often a create is sent again whose outcome is not known, and how long the first pause is.
 const SETTLE_TRIES_MAX: u32 = 6;
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
@@ -223,6 +226,11 @@ impl Store {
 
     /// The content of an object, or nothing where there is none.
     pub async fn try_get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        if let Some(folder) = &self.folder {
+            self.path(key)?;
+            let failed = |source| StoreError::Request { deed: "read", key: key.to_owned(), source };
+            return self.patiently(|| async { folder::read(folder, key).await.map_err(failed) }).await;
+        }
         match self.get(key).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(StoreError::Request { source: object_store::Error::NotFound { .. }, .. }) => Ok(None),
@@ -330,6 +338,21 @@ impl Store {
 
     /// An object as a listing would tell of it, or nothing where there is none.
     pub async fn look(&self, key: &str) -> Result<Option<Listed>, StoreError> {
+        Ok(self.look_all(&[key]).await?.pop().flatten())
+    }
+
+    /// Objects as a listing would tell of them, in the order of their keys; nothing where there is none.
+    pub async fn look_all(&self, keys: &[&str]) -> Result<Vec<Option<Listed>>, StoreError> {
+        let Some(folder) = &self.folder else {
+            let looks: Vec<_> = keys.iter().map(|key| self.head(key)).collect();
+            return stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await;
+        };
+        keys.iter().try_for_each(|key| self.path(key).map(drop))?;
+        let failed = |(key, source)| StoreError::Request { deed: "look at", key, source };
+        self.patiently(|| async { folder::look(folder, keys).await.map_err(failed) }).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<Listed>, StoreError> {
         let path = self.path(key)?;
         let head = || async {
             match self.objects.head(&path).await {
@@ -425,6 +448,14 @@ mod tests {
         assert_eq!(store.create("a/b", "2".into()).await.ok(), Some(Created::Already));
         assert_eq!(store.get("a/b").await.ok(), Some("1".into()));
         assert_eq!(store.try_get("a/c").await.ok(), Some(None));
+        assert_eq!(store.try_get("a/b/c").await.ok(), Some(None), "nothing lies below an object");
+        assert_eq!(store.try_get("a").await.ok(), Some(None), "a folder is no object");
+        let looked = store.look_all(&["a/b", "a/c", "a/b/c", "a"]).await.expect("a look");
+        let sizes: Vec<Option<u64>> =
+            looked.iter().map(|found| found.as_ref().map(|found| found.size)).collect();
+        assert_eq!(sizes, [Some(1), None, None, None]);
+        assert_eq!(store.list("a").await.ok().as_deref(), looked[0].as_ref().map(std::slice::from_ref));
+        assert!(store.look("../outside").await.is_err() && store.try_get("../outside").await.is_err());
         let object = store.put("a/d/e", "rows".into()).await.expect("a fresh key");
         assert_eq!(store.get_verified(&object).await.ok(), Some("rows".into()));
         let lying = StoredObject { sha256: Digest::of(b"other"), ..object.clone() };

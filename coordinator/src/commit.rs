@@ -25,7 +25,7 @@ use crate::maintain::gc::COMMIT_AGE_MAX;
 use crate::scheduler::event::{Commit, CommitEnd, Item};
 use crate::store_clock::StoreClock;
 
-/// How many objects of a unit are looked at, and how many of its records made, side by side.
+/// How many records of a unit are made side by side.
 const STEPS_AT_ONCE: usize = 16;
 
 /// Why nothing was recorded.
@@ -102,7 +102,7 @@ fn is_too_old(object: &Listed, now_s: i64) -> bool {
     u64::try_from(age_s).is_ok_and(|age_s| age_s > COMMIT_AGE_MAX.as_secs())
 }
 
-/// Steps that wait for the store, side by side: a unit of all poolings names more than a hundred objects.
+/// Steps that wait for the store, side by side.
 async fn together<F>(steps: Vec<F>) -> Result<(), CommitError>
 where
     F: Future<Output = Result<(), CommitError>>,
@@ -131,11 +131,8 @@ impl Recorder<'_> {
                 prepared.n_texts, unit.texts.n_texts
             ));
         }
-        let part = |(part, object)| {
-            let key = layout::texts_part(unit.texts_key, part, self.writer.attempt);
-            async move { self.is_there(object, &key).await }
-        };
-        together(prepared.parts.iter().enumerate().map(part).collect()).await?;
+        let name = |part| layout::texts_part(unit.texts_key, part, self.writer.attempt);
+        self.are_there(prepared.parts.iter().enumerate().map(|(part, object)| (object, name(part)))).await?;
         let record = TextsRecord {
             writer: self.writer.clone(),
             parts: prepared.parts.clone(),
@@ -151,8 +148,10 @@ impl Recorder<'_> {
 
     /// Files lie under their digests: that they are there is all the record there is.
     async fn files(&self, unit: &MirrorUnit) -> Result<(), CommitError> {
-        for file in &unit.model.files {
-            let found = self.store.size(&layout::input(file.sha256)).await?;
+        let keys: Vec<String> = unit.model.files.iter().map(|file| layout::input(file.sha256)).collect();
+        let found = self.store.look_all(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        for (file, found) in unit.model.files.iter().zip(found) {
+            let found = found.map(|found| found.size);
             if found != Some(file.size) {
                 let found = found.map_or("no".to_owned(), |size| size.to_string());
                 return refuse(format!("{:?} has {found} bytes in the bucket, not {}", file.name, file.size));
@@ -181,13 +180,10 @@ impl Recorder<'_> {
         if let Some(layer) = layers.iter().find(|layer| layer.width == 0) {
             return refuse(format!("layer {} has no width", layer.layer));
         }
-        let layer = |ShardLayer { layer, object, .. }: &ShardLayer| {
-            let attempt = self.writer.attempt;
-            let key = layout::embedding_rows(unit.extraction_key, pooling, *layer, unit.shard, attempt);
-            let object = object.clone();
-            async move { self.is_there(&object, &key).await }
+        let name = |layer| {
+            layout::embedding_rows(unit.extraction_key, pooling, layer, unit.shard, self.writer.attempt)
         };
-        together(layers.iter().map(layer).collect()).await?;
+        self.are_there(layers.iter().map(|ShardLayer { layer, object, .. }| (object, name(*layer)))).await?;
         let notes: ExtractNotes = extracted.notes.clone();
         let record = ShardRecord {
             writer: self.writer.clone(),
@@ -233,12 +229,23 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// That an object has the name that its attempt may use, and the reported size.
-    async fn is_there(&self, object: &StoredObject, key: &str) -> Result<(), CommitError> {
-        if object.key != key {
+    /// That objects have the names that their attempt may use, and the reported sizes.
+    async fn are_there<'o>(
+        &self,
+        objects: impl Iterator<Item = (&'o StoredObject, String)>,
+    ) -> Result<(), CommitError> {
+        let objects: Vec<(&StoredObject, String)> = objects.collect();
+        if let Some((object, key)) = objects.iter().find(|(object, key)| object.key != *key) {
             return refuse(format!("it names object {:?}, expected {key:?}", object.key));
         }
-        match self.store.look(&object.key).await? {
+        let keys: Vec<&str> = objects.iter().map(|(_, key)| key.as_str()).collect();
+        let found = self.store.look_all(&keys).await?;
+        objects.iter().zip(found).try_for_each(|((object, _), found)| self.is_intact(object, found))
+    }
+
+    fn is_intact(&self, object: &StoredObject, found: Option<Listed>) -> Result<(), CommitError> {
+        let key = &object.key;
+        match found {
             Some(found) if found.size != object.size => {
                 refuse(format!("object {key:?} has {} bytes, reported were {}", found.size, object.size))
             }
@@ -303,9 +310,10 @@ mod tests {
         };
         // A minute on either side, for a slow machine.
         age(COMMIT_AGE_MAX.as_secs() - 60);
-        assert!(recorder.is_there(&object, "a/b").await.is_ok());
+        let named = || std::iter::once((&object, "a/b".to_owned()));
+        assert!(recorder.are_there(named()).await.is_ok());
         age(COMMIT_AGE_MAX.as_secs() + 60);
-        let refused = recorder.is_there(&object, "a/b").await.expect_err("too old");
+        let refused = recorder.are_there(named()).await.expect_err("too old");
         assert!(refused.to_string().contains("more than 12 hours ago"), "{refused}");
     }
 }
