@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lsa_common::artifact::encode_rows;
 use lsa_common::dataset::{ByPlace, FileOpener, HubFiles, Place, TextsSpec};
 use lsa_common::failure::FailureClass;
@@ -12,7 +13,7 @@ use lsa_common::hub::{HfHub, HubSettings};
 use lsa_common::id::AttemptId;
 use lsa_common::layout;
 use lsa_common::mirror::{MirrorMode, MirroredHub};
-use lsa_common::model::{Dtype, PinnedModel};
+use lsa_common::model::{Dtype, PinnedModel, Pooling};
 use lsa_common::prepare::{PrepareError, prepare};
 use lsa_common::record::{ExtractNotes, ShardLayer};
 use lsa_common::report::{Damaged, Extracted, Failure, Outcome};
@@ -29,6 +30,10 @@ use crate::resources::MemoryArgs;
 use crate::sampled_rows::SampledRows;
 use crate::stored::{self, StoredError};
 use crate::trial::{TrialError, Wanted, run_trial};
+
+/// Objects of a shard that are written side by side: each of them is in memory once more meanwhile, and a bucket far away
+/// takes a while to say that it has one.
+const OBJECTS_AT_ONCE: usize = 4;
 
 /// What every attempt of this process shares.
 pub struct Runner {
@@ -278,24 +283,25 @@ impl Runner {
         first: usize,
     ) -> Result<Outcome, RunError> {
         let n_rows = unit.n_rows as usize;
-        let mut poolings = Vec::new();
-        for pooling in &unit.poolings {
-            let mut layers = Vec::new();
-            for (place, layer) in pooled.layers.iter().enumerate() {
-                let values = &pooled.rows[pooling][place];
-                let width = layer.width as usize;
-                let object = match pooled.kept.len() == n_rows {
-                    true => encode_rows(values, width),
-                    // Rows keep their places; a text without tokens has none to give.
-                    false => encode_rows(&spread(values, width, &pooled.kept, n_rows), width),
-                };
-                let key =
-                    layout::embedding_rows(unit.extraction_key, *pooling, layer.layer, unit.shard, attempt);
-                let object = self.runtime.block_on(self.store.put(&key, object.into()))?;
-                layers.push(ShardLayer { layer: layer.layer, width: layer.width, object });
-            }
-            poolings.push((*pooling, layers));
-        }
+        let write = async |pooling: Pooling, place: usize| {
+            let (layer, values) = (&pooled.layers[place], &pooled.rows[&pooling][place]);
+            let width = layer.width as usize;
+            let object = match pooled.kept.len() == n_rows {
+                true => encode_rows(values, width),
+                // Rows keep their places; a text without tokens has none to give.
+                false => encode_rows(&spread(values, width, &pooled.kept, n_rows), width),
+            };
+            let key = layout::embedding_rows(unit.extraction_key, pooling, layer.layer, unit.shard, attempt);
+            let object = self.store.put(&key, object.into()).await?;
+            Ok::<_, StoreError>(ShardLayer { layer: layer.layer, width: layer.width, object })
+        };
+        let n_layers = pooled.layers.len();
+        let all = unit.poolings.iter().flat_map(|pooling| (0..n_layers).map(|place| (*pooling, place)));
+        let writes = stream::iter(all).map(|(pooling, place)| write(pooling, place));
+        let written: Vec<ShardLayer> =
+            self.runtime.block_on(writes.buffered(OBJECTS_AT_ONCE).try_collect())?;
+        let of_poolings = written.chunks(n_layers.max(1)).map(<[ShardLayer]>::to_vec);
+        let poolings = unit.poolings.iter().copied().zip(of_poolings).collect();
         let redone = unit.settings.layers.iter().zip(&pooled.notes.nonfinite_rows_per_layer);
         let without_tokens = (0..n_rows as u32).filter(|row| pooled.kept.binary_search(row).is_err());
         let notes = ExtractNotes {
