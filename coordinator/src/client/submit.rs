@@ -1,8 +1,10 @@
 //! `submit`: resolve here, send what the bucket lacks, have it run there.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lsa_common::dataset::Place;
 use lsa_common::hub::ContentId;
 use lsa_common::id::Digest;
@@ -17,6 +19,8 @@ use crate::forecast;
 
 /// A file that is told by name when it is sent: one that takes a while.
 const TOLD_BYTES_MIN: u64 = 1 << 20;
+/// Files that are sent side by side: a bucket takes as long for a small one as its disk or network takes to answer.
+const FILES_AT_ONCE: usize = 8;
 /// Bytes of one chunk of an input file.
 const CHUNK: usize = 1 << 20;
 
@@ -37,18 +41,26 @@ pub async fn submit(
     let inputs = inputs(spec);
     let sha256 = inputs.iter().map(|input| input.sha256.to_string()).collect();
     let missing = client.missing_inputs(pb::InputDigests { sha256 }).await?.into_inner().sha256;
+    let missing: BTreeSet<String> = missing.into_iter().collect();
     let missing: Vec<&Input> =
         inputs.iter().filter(|input| missing.contains(&input.sha256.to_string())).collect();
     if !missing.is_empty() {
         let total = missing.iter().map(|input| input.size).sum();
         told(&format!("sending {} files, {}", missing.len(), forecast::bytes(total)));
     }
-    for input in missing {
+    let sending = |input: &Input| {
         if input.size >= TOLD_BYTES_MIN {
             told(&format!("sending {} ({})", input.path.display(), forecast::bytes(input.size)));
         }
-        send(client, input).await?;
-    }
+    };
+    let sends = stream::iter(missing).map(|input| {
+        let mut client = client.clone();
+        async move {
+            sending(input);
+            send(&mut client, input).await
+        }
+    });
+    sends.buffer_unordered(FILES_AT_ONCE).try_collect::<()>().await?;
     let json = Bytes::from(serde_json::to_vec(spec).expect("a spec is plain data with string keys"));
     let starts = (0..json.len()).step_by(CHUNK);
     let chunks: Vec<pb::SpecChunk> = starts
