@@ -36,7 +36,8 @@ pub struct StoreClock {
 }
 
 impl StoreClock {
-    /// Seconds since 1970 by the store's clock, at most a second or two behind it.
+    /// Seconds since 1970 by the store's clock: at most two behind it, and ahead of it by no more than the store took to
+    /// answer when it was read.
     #[expect(clippy::disallowed_methods, reason = "this is about clocks")]
     pub async fn now_s(&self, store: &Store) -> Result<i64, StoreError> {
         let mut reading = self.reading.lock().await;

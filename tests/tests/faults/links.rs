@@ -36,7 +36,7 @@ fn a_zombie_changes_nothing() {
     cluster.until_connected(2);
     quiet.check(&cluster, &job);
     assert_eq!(of_shard(), before, "what stands stays");
-    // It is of use again.
+    // It is no zombie any more.
     let workers = cluster.ask(&["workers"]);
     let workers = workers["workers"].as_array().expect("a list");
     assert!(workers.iter().all(|worker| worker["connected"] == true), "{workers:#?}");
