@@ -91,11 +91,15 @@ fn a_bucket_or_a_place_for_results_that_takes_nothing_is_named() {
         finish(Disk { place: &small, size, is_read_only }.under(run.arg("--output-dir").arg(output)))
     };
     let (store, output) = (quiet.path().join("store"), quiet.path().join("results"));
-    for (size, is_read_only, why) in [(MIB, true, "Read-only file system"), (4096, false, "free space")] {
-        for (store, output) in [(&small, &output), (&store, &small)] {
-            let ended = run(size, is_read_only, store, output);
-            assert!(matches!(ended.code(), Some(1 | 2)), "{ended:?}");
-            assert!(ended.stderr.contains(why), "{ended:?}");
-        }
-    }
+    let check = |is_read_only: bool, store: &Path, output: &Path, code: i32, said: &[&str]| {
+        let ended = run(if is_read_only { MIB } else { 4096 }, is_read_only, store, output);
+        assert_eq!(ended.code(), Some(code), "{ended:?}");
+        assert!(said.iter().all(|words| ended.stderr.contains(words)), "{ended:?}");
+    };
+    let place = small.display().to_string();
+    check(true, &small, &output, 1, &["cannot create \"format.json\"", &place, "Read-only file system"]);
+    check(false, &small, &output, 2, &["the bucket's file system has 4.0 KiB free", "--store"]);
+    // The one is seen before anything is done, the other when there is something to write.
+    check(true, &store, &small, 2, &["cannot write", &place, "Read-only file system"]);
+    check(false, &store, &small, 1, &["cannot write", &place, "No space left on device"]);
 }

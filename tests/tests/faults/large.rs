@@ -6,7 +6,6 @@ use std::path::Path;
 
 use lsa_tests::cluster::Cluster;
 use lsa_tests::inputs::{dataset, tiny_model};
-use lsa_tests::process::peak_memory_bytes;
 use lsa_tests::wait::until;
 
 use super::{JOB_LIMIT, LEASE_TTL_S};
@@ -52,7 +51,6 @@ fn a_hundred_thousand_experiments_are_one_job() {
         })
     };
     let done = some_done(&cluster, 0);
-    println!("peak memory of the coordinator: {} MiB", peak_memory_bytes(cluster.coordinator_pid()) >> 20);
     cluster.kill_coordinator();
     cluster.restart_coordinator();
     some_done(&cluster, done);
